@@ -1,0 +1,27 @@
+{
+  "targets": [
+    {
+      "target_name": "zerocopy",
+      "conditions": [
+        ["OS!='linux'", { "type": "none" }],
+        ["OS=='linux'", {
+          "sources": [
+            "native/binding.cc",
+            "native/environment.cc",
+            "native/engine.cc",
+            "native/warmers.cc",
+            "native/transfer.cc",
+            "native/residency.cc",
+            "native/file.cc",
+            "native/syscalls.cc"
+          ],
+          "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
+          "defines": ["NAPI_VERSION=8", "NODE_ADDON_API_DISABLE_DEPRECATED", "NODE_ADDON_API_DISABLE_CPP_EXCEPTIONS", "_FILE_OFFSET_BITS=64"],
+          "cflags_cc": ["-std=c++17", "-Wall", "-Wextra", "-Werror", "-fno-exceptions", "-fno-rtti", "-fvisibility=hidden", "-O2"],
+          "cflags_cc!": ["-O3", "-std=gnu++17", "-std=gnu++20"],
+          "ldflags": ["-Wl,-z,nodelete", "-pthread"]
+        }]
+      ]
+    }
+  ]
+}

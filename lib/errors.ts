@@ -1,0 +1,70 @@
+import { getSystemErrorName } from 'node:util';
+import type { Backend } from './transfer';
+
+/** What {@link TransferError} knows beside its message. */
+interface TransferErrorDetails {
+  code: string;
+  transferred: number;
+  backend: Backend;
+  errno?: number | undefined;
+  syscall?: string | undefined;
+  residual?: Buffer | undefined;
+  cause?: unknown;
+}
+
+/**
+ * A transfer that did not come to its end. `code` is the name of a system error (`'EPIPE'`), or:
+ *
+ * - `'ABORT_ERR'`: the signal was aborted; `name` is then `'AbortError'`, `cause` the signal's reason
+ * - `'ERR_SOURCE_TRUNCATED'`: the source ended before the bytes it had when the transfer started
+ * - `'ERR_STREAM_PREMATURE_CLOSE'`: the sink, or a source stream, was destroyed under the transfer
+ * - `'ERR_STREAM_WRITE_AFTER_END'`: the sink had been ended before the transfer was asked for
+ * - `'ERR_NOT_NATIVE'`: `backend: 'native'` was asked for and can't be; the message says why
+ */
+export class TransferError extends Error {
+  readonly code: string;
+  /** Number of the system error, negative as in Node's own errors. */
+  declare readonly errno?: number;
+  /** System call that failed. */
+  declare readonly syscall?: string;
+  /** Bytes that the sink had accepted. */
+  readonly transferred: number;
+  /** Way that the transfer was on when it failed. */
+  readonly backend: Backend;
+  /** Bytes taken from a source stream that the sink did not accept. */
+  declare readonly residual?: Buffer;
+
+  constructor(message: string, details: TransferErrorDetails) {
+    super(message, details.cause === undefined ? undefined : { cause: details.cause });
+    this.name = details.code === 'ABORT_ERR' ? 'AbortError' : 'TransferError';
+    this.code = details.code;
+    this.transferred = details.transferred;
+    this.backend = details.backend;
+    if (details.errno !== undefined) this.errno = details.errno;
+    if (details.syscall !== undefined) this.syscall = details.syscall;
+    if (details.residual !== undefined) this.residual = details.residual;
+  }
+}
+
+/** An error like those of Node's own fs and net: `code`, `errno` (negative), `syscall`. */
+export function systemError(errno: number, syscall: string): NodeJS.ErrnoException {
+  const code = errnoName(errno);
+  return Object.assign(new Error(`${syscall} ${code}`), { code, errno: -errno, syscall });
+}
+
+/** `'EPIPE'` for 32. */
+export function errnoName(errno: number): string {
+  return getSystemErrorName(-errno);
+}
+
+export type ArgumentErrorCode =
+  | 'ERR_INVALID_ARG_TYPE'
+  | 'ERR_INVALID_ARG_VALUE'
+  | 'ERR_OUT_OF_RANGE';
+
+/** An error for a bad argument, as Node's own: a RangeError or a TypeError with a `code`. */
+export function argumentError(code: ArgumentErrorCode, message: string, cause?: unknown): Error {
+  const Base = code === 'ERR_OUT_OF_RANGE' ? RangeError : TypeError;
+  const error = new Base(message, cause === undefined ? undefined : { cause });
+  return Object.assign(error, { code });
+}

@@ -1,0 +1,224 @@
+// What the stream backend is made of: a stream over a gather list, and the pump.
+import * as fs from 'node:fs';
+import { Readable } from 'node:stream';
+import type { Part } from './source';
+
+/** As fs.createReadStream's default. */
+const CHUNK_BYTES = 64 * 1024;
+
+/** Reads the parts of a gather list, from the byte `from` on. */
+export class PartsReader extends Readable {
+  readonly #parts: readonly Part[];
+  #index = 0;
+  /** Bytes of the current part that have been read, or are to be skipped. */
+  #within: number;
+  #reading = false;
+  #afterRead: (() => void) | undefined;
+
+  constructor(parts: readonly Part[], from: number) {
+    super({ highWaterMark: CHUNK_BYTES });
+    this.#parts = parts;
+    this.#within = from;
+    for (let part = parts[0]; part?.length !== undefined && this.#within >= part.length; ) {
+      this.#within -= part.length;
+      part = parts[++this.#index];
+    }
+  }
+
+  override _read(): void {
+    const part = this.#parts[this.#index];
+    if (part === undefined) {
+      this.push(null);
+      return;
+    }
+    const left = part.length === undefined ? CHUNK_BYTES : part.length - this.#within;
+    if (left === 0) {
+      this.#nextPart();
+      this._read();
+    } else if ('memory' in part) {
+      const chunk = sliceOf(part.memory, this.#within, Math.min(left, CHUNK_BYTES));
+      if (chunk) this.#push(chunk);
+      else this.destroy(new SourceTruncatedError());
+    } else {
+      this.#readFile(part, Math.min(left, CHUNK_BYTES));
+    }
+  }
+
+  #readFile(part: Extract<Part, { fd: number }>, count: number): void {
+    const buffer = Buffer.allocUnsafe(count);
+    const position = part.seekable ? part.offset + this.#within : null;
+    this.#reading = true;
+    fs.read(part.fd, buffer, 0, count, position, (error, bytesRead) => {
+      this.#reading = false;
+      this.#afterRead?.();
+      if (this.destroyed) return;
+      if (error) this.destroy(error);
+      else if (bytesRead > 0) this.#push(buffer.subarray(0, bytesRead));
+      else if (part.sizeKnown) this.destroy(new SourceTruncatedError());
+      else {
+        this.#nextPart();
+        this._read();
+      }
+    });
+  }
+
+  #push(chunk: Buffer): void {
+    this.#within += chunk.length;
+    this.push(chunk);
+  }
+
+  #nextPart(): void {
+    this.#index += 1;
+    this.#within = 0;
+  }
+
+  /** Calls back when no read is in hand, so that the descriptors may be closed. */
+  whenIdle(then: () => void): void {
+    if (this.#reading) this.#afterRead = then;
+    else then();
+  }
+}
+
+/** The source ended before the bytes that it had when the transfer started. */
+export class SourceTruncatedError extends Error {
+  readonly code = 'ERR_SOURCE_TRUNCATED';
+  constructor() {
+    super('The source ended before the bytes that it had when the transfer started');
+  }
+}
+
+/**
+ * A copy of a piece of memory: the caller's buffer may be transferred away or shrunk while the piece
+ * is on its way. Undefined when it already has been.
+ */
+function sliceOf(memory: Uint8Array, from: number, count: number): Buffer | undefined {
+  const slice = memory.subarray(from, from + count);
+  return slice.length === count ? Buffer.from(slice) : undefined;
+}
+
+/** Where a pump puts what it takes, and whom it tells. */
+interface Outlet {
+  write(chunk: Buffer, done: (error?: Error | null) => void): void;
+  accepted(bytes: number): void;
+  ended(end: PumpEnd): void;
+}
+
+const EVENTS = ['readable', 'end', 'close'] as const;
+
+interface PumpEnd {
+  error?: Error;
+  /** Which side the error came from. */
+  side?: 'source' | 'sink';
+  /** Taken from the source and not accepted by the sink. */
+  residual?: Buffer;
+}
+
+/**
+ * Moves up to `limit` bytes from a stream, chunk by chunk, each when the one before it has been
+ * accepted. Leaves the source where it is: neither ended nor destroyed, readable at the next byte.
+ */
+export class Pump {
+  readonly #source: Readable;
+  readonly #outlet: Outlet;
+  readonly #onEvent = () => this.#run();
+  readonly #onError = (error: Error) => this.#end({ error, side: 'source' });
+  #left: number;
+  #inHand: Buffer | undefined;
+  #running = false;
+  #over = false;
+
+  constructor(source: Readable, limit: number, outlet: Outlet) {
+    this.#source = source;
+    this.#left = limit;
+    this.#outlet = outlet;
+  }
+
+  start(): void {
+    for (const event of EVENTS) this.#source.on(event, this.#onEvent);
+    this.#source.on('error', this.#onError);
+    this.#run();
+  }
+
+  /** Stops at once. What the source had given and the sink not yet accepted is returned. */
+  stop(): Buffer | undefined {
+    this.#detach();
+    return this.#inHand;
+  }
+
+  #run(): void {
+    // A loop and not a recursion: a chunk may be accepted before its write returns.
+    if (this.#running) return;
+    this.#running = true;
+    while (!this.#over && this.#inHand === undefined) {
+      if (this.#left === 0) this.#end({});
+      else if (!this.#next()) break;
+    }
+    this.#running = false;
+  }
+
+  /** False when there is nothing to do but to wait. */
+  #next(): boolean {
+    const source = this.#source;
+    const taken: unknown = source.read();
+    if (taken === null) {
+      if (source.errored) this.#end({ error: source.errored, side: 'source' });
+      else if (source.readableEnded) this.#end({});
+      else if (source.destroyed) this.#end({ error: prematureClose(), side: 'source' });
+      return false;
+    }
+    let chunk = bytesOf(taken, source.readableEncoding);
+    if (chunk === undefined) {
+      this.#end({ error: notBytes(taken), side: 'source' });
+      return false;
+    }
+    if (chunk.length > this.#left) {
+      source.unshift(chunk.subarray(this.#left));
+      chunk = chunk.subarray(0, this.#left);
+    }
+    this.#inHand = chunk;
+    this.#outlet.write(chunk, (error) => this.#written(error));
+    return true;
+  }
+
+  #written(error: Error | null | undefined): void {
+    if (this.#over) return;
+    const chunk = this.#inHand as Buffer;
+    if (error) {
+      this.#end({ error, side: 'sink', residual: chunk });
+      return;
+    }
+    this.#inHand = undefined;
+    this.#left -= chunk.length;
+    this.#outlet.accepted(chunk.length);
+    this.#run();
+  }
+
+  #end(end: PumpEnd): void {
+    if (this.#over) return;
+    this.#detach();
+    this.#outlet.ended(end);
+  }
+
+  #detach(): void {
+    this.#over = true;
+    for (const event of EVENTS) this.#source.off(event, this.#onEvent);
+    this.#source.off('error', this.#onError);
+  }
+}
+
+function bytesOf(chunk: unknown, encoding: BufferEncoding | null): Buffer | undefined {
+  if (typeof chunk === 'string') return Buffer.from(chunk, encoding ?? 'utf8');
+  if (Buffer.isBuffer(chunk)) return chunk;
+  if (!(chunk instanceof Uint8Array)) return undefined;
+  return Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+}
+
+function notBytes(chunk: unknown): Error {
+  const error = new TypeError(`The source stream gave neither bytes nor a string: ${typeof chunk}`);
+  return Object.assign(error, { code: 'ERR_INVALID_ARG_TYPE' });
+}
+
+function prematureClose(): Error {
+  const error = new Error('The source was destroyed under the transfer');
+  return Object.assign(error, { code: 'ERR_STREAM_PREMATURE_CLOSE' });
+}

@@ -1,0 +1,537 @@
+// One transfer, from its arguments to its settlement.
+import { Readable, type Writable } from 'node:stream';
+import { debuglog } from 'node:util';
+import { systemError, TransferError } from './errors';
+import type { Job, Turn } from './lease';
+import { addon, type Completion, type NativeSegments, Outcome } from './native';
+import {
+  type FileSink,
+  openFileSink,
+  type ParsedSink,
+  parseSink,
+  type Sink,
+  takeTurn,
+  whyNotNativeSink,
+} from './sink';
+import {
+  keepMemory,
+  type OpenSource,
+  openSource,
+  type ParsedSource,
+  parseSource,
+  type Segment,
+  type Source,
+} from './source';
+import { Pump, SourceTruncatedError } from './stream-backend';
+import {
+  isAbortSignal,
+  isBoolean,
+  isFunction,
+  isString,
+  optional,
+  optionalByteCount,
+  optionsObject,
+  valueError,
+} from './validate';
+
+/** The way bytes went: a system call, or `'stream'`: through JavaScript. */
+export type Backend = 'sendfile' | 'splice' | 'copy_file_range' | 'read' | 'stream';
+
+/** Why a transfer, or the rest of one, went by streams. */
+export interface Fallback {
+  /**
+   * - `'REQUESTED'`: `backend: 'stream'` was given
+   * - `'DISABLED'`: `ZEROCOPY_BACKEND=stream` is set
+   * - `'NO_ADDON'`: there is no binary, or it may not be loaded; see `capabilities().reason`
+   * - `'NO_THREADS'`: the system has no thread for the engine
+   * - `'SOURCE_STREAM'`: the source is a stream
+   * - `'SOURCE_TYPE'`: the source is a FIFO, a terminal, a device
+   * - `'SOURCE_SIZE'`: the source's size means nothing (/proc, /sys), or is 0
+   * - `'SINK_TYPE'`: the sink is neither a TCP nor a Unix socket
+   * - `'SINK_HANDLE'`: the sink is a net.Socket over something else, or not connected
+   * - `'SINK_OVERRIDDEN'`: the sink's `write`, `_write` or `_writev` is not Node's own
+   * - `'SINK_BLOCKING'`: the sink's descriptor is in blocking mode
+   * - `'TLS'`: the sink encrypts
+   * - `'UNSUPPORTED'`: the kernel refused, the message tells what and how
+   */
+  code: FallbackCode;
+  message: string;
+  /** Bytes that had been transferred natively by then. */
+  at: number;
+}
+
+export type FallbackCode =
+  | 'REQUESTED'
+  | 'DISABLED'
+  | 'NO_ADDON'
+  | 'NO_THREADS'
+  | 'SOURCE_STREAM'
+  | 'SOURCE_TYPE'
+  | 'SOURCE_SIZE'
+  | 'SINK_TYPE'
+  | 'SINK_HANDLE'
+  | 'SINK_OVERRIDDEN'
+  | 'SINK_BLOCKING'
+  | 'TLS'
+  | 'UNSUPPORTED';
+
+export interface TransferOptions {
+  /**
+   * Absolute start in a file source, in bytes. A descriptor's own position is neither used nor
+   * moved. @default 0
+   */
+  offset?: number | undefined;
+  /** Most bytes to move. @default to the end that the file has when the transfer starts */
+  length?: number | undefined;
+  /** Where to write in a file sink. @default as write(2) would, at its position */
+  sinkOffset?: number | undefined;
+  /** How a path sink is opened. @default 'w', or 'r+' with `sinkOffset` */
+  sinkFlags?: string | undefined;
+  /**
+   * Whether to end the sink after the last byte.
+   * @default true for a ServerResponse or ClientRequest, else false
+   */
+  endSink?: boolean | undefined;
+  /** Aborts the transfer. The sink stays open: what it has accepted by then can't be taken back. */
+  signal?: AbortSignal | undefined;
+  /** Called while bytes move, at most every 100 ms, and once at the end. */
+  onProgress?: ((progress: Progress) => void) | undefined;
+  /** `'native'` rejects where `'auto'` would fall back to streams. @default 'auto' */
+  backend?: 'auto' | 'native' | 'stream' | undefined;
+}
+
+export interface Progress {
+  /** Bytes that the sink has accepted. */
+  transferred: number;
+  /** Bytes in all, where that is known. */
+  total: number | undefined;
+}
+
+export interface TransferResult {
+  /** Bytes that the sink has accepted; over streams: whose write callback has fired. */
+  transferred: number;
+  /** The way the bytes of files went; `'stream'` if any went by streams. */
+  backend: Backend;
+  /** Present when `backend` is `'stream'`. */
+  fallback?: Fallback;
+}
+
+const OPTIONS = [
+  'offset',
+  'length',
+  'sinkOffset',
+  'sinkFlags',
+  'endSink',
+  'signal',
+  'onProgress',
+  'backend',
+] as const;
+
+/** What is moved as one: by the engine, or as a stream. */
+type Leg = NativeSegments | Readable;
+
+const PROGRESS_INTERVAL_MS = 100;
+const debug = debuglog('zerocopy');
+
+/**
+ * Moves bytes from `source` to `sink`, inside the kernel where it can: from a file, or a gather list
+ * of memory and ranges of files, to a TCP or Unix socket. Everything else goes by streams; the
+ * result says which way was taken and why.
+ *
+ * On a stream sink a transfer is a write like any other: what was written before it goes before it,
+ * what is written after it, after it. Resolves when the sink has accepted the last byte. Neither end
+ * is closed unless it was opened here, or `endSink` says so.
+ *
+ * @throws (as a rejection) `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE` or `ERR_OUT_OF_RANGE` for
+ * a bad argument, before anything moves; a {@link TransferError} for everything else
+ */
+export function transfer(
+  source: Source | Segment[],
+  sink: Sink,
+  options?: TransferOptions,
+): Promise<TransferResult> {
+  return new Promise((resolve, reject) => {
+    new Transfer(parse(source, sink, options), resolve, reject).begin();
+  });
+}
+
+interface Arguments {
+  source: ParsedSource;
+  sink: ParsedSink;
+  endSink: boolean;
+  signal: AbortSignal | undefined;
+  onProgress: ((progress: Progress) => void) | undefined;
+  backend: 'auto' | 'native' | 'stream';
+}
+
+function parse(source: unknown, sink: unknown, options: unknown): Arguments {
+  const given = optionsObject(options, OPTIONS);
+  const backend = optional('options.backend', given.backend, 'a string', isString) ?? 'auto';
+  if (backend !== 'auto' && backend !== 'native' && backend !== 'stream') {
+    throw valueError('options.backend', "must be 'auto', 'native' or 'stream'", backend);
+  }
+  const parsedSink = parseSink(
+    sink,
+    optionalByteCount('options.sinkOffset', given.sinkOffset),
+    optional('options.sinkFlags', given.sinkFlags, 'a string', isString),
+  );
+  return {
+    source: parseSource(
+      source,
+      optionalByteCount('options.offset', given.offset),
+      optionalByteCount('options.length', given.length),
+    ),
+    sink: parsedSink,
+    endSink:
+      optional('options.endSink', given.endSink, 'a boolean', isBoolean) ??
+      (parsedSink.kind === 'stream' && parsedSink.endsByDefault),
+    signal: optional('options.signal', given.signal, 'an AbortSignal', isAbortSignal),
+    onProgress: optional('options.onProgress', given.onProgress, 'a function', isFunction) as
+      | ((progress: Progress) => void)
+      | undefined,
+    backend,
+  };
+}
+
+/** Whether native code may be used at all. */
+function whyNoNativeCode(backend: Arguments['backend']): Fallback | undefined {
+  if (backend === 'stream') {
+    return { code: 'REQUESTED', message: "backend: 'stream' was given", at: 0 };
+  }
+  if (addon.native === undefined) return { code: addon.code, message: addon.reason, at: 0 };
+  return undefined;
+}
+
+/** Errors that the socket is to blame for, after which it can't go on. */
+const SOCKET_ERRORS = new Set([
+  'EPIPE',
+  'ECONNRESET',
+  'ECONNABORTED',
+  'ENOTCONN',
+  'ETIMEDOUT',
+  'EHOSTUNREACH',
+  'EHOSTDOWN',
+  'ENETDOWN',
+  'ENETUNREACH',
+]);
+
+class Transfer implements Job {
+  readonly #arguments: Arguments;
+  readonly #resolve: (result: TransferResult) => void;
+  readonly #reject: (error: unknown) => void;
+  readonly #onAbort = () => this.#interrupt(this.#aborted());
+  readonly #onSinkClose = () => {
+    const { sink } = this.#arguments;
+    if (sink.kind === 'stream') this.#interrupt(sinkClosed(sink.stream));
+  };
+  #settled = false;
+  #transferred = 0;
+  #backend: Backend = 'sendfile';
+  #fallback: Fallback | undefined;
+  #source: OpenSource | undefined;
+  #turn: Turn | undefined;
+  #fileSink: FileSink | undefined;
+  #fileSinkFinished = false;
+  #progressTimer: NodeJS.Timeout | undefined;
+  /** What is moving bytes now: the engine, by this id, or a pump. */
+  #nativeId = 0;
+  #pump: Pump | undefined;
+  #legsEnded = 0;
+  /** Why the engine's transfer was cancelled. */
+  #interruption: Failure | undefined;
+
+  constructor(
+    args: Arguments,
+    resolve: (result: TransferResult) => void,
+    reject: (error: unknown) => void,
+  ) {
+    this.#arguments = args;
+    this.#resolve = resolve;
+    this.#reject = reject;
+  }
+
+  begin(): void {
+    const { source, sink, signal, backend } = this.#arguments;
+    this.#fallback = whyNoNativeCode(backend) ?? whyNotNativeSink(sink);
+    if (this.#fallback) this.#backend = 'stream';
+    if (signal?.aborted) return this.#fail(this.#aborted());
+    if (sink.kind === 'stream') {
+      const error = this.#deadSink(sink.stream, false);
+      if (error) return this.#fail(error);
+    }
+    if (this.#fallback && !this.#mayFallBack(this.#fallback)) return;
+    signal?.addEventListener('abort', this.#onAbort, { once: true });
+    this.#startProgress();
+
+    try {
+      const opened = openSource(source);
+      if (opened instanceof Promise) opened.then(this.#onSource, this.#onError);
+      else this.#source = opened;
+    } catch (error) {
+      return this.#onError(error);
+    }
+    if (sink.kind === 'stream') takeTurn(sink.stream, this);
+    this.#proceed();
+    if (!this.#settled) keepMemory(source);
+  }
+
+  // Job: what the lease calls.
+
+  start(turn: Turn): void {
+    if (this.#settled) return turn.release();
+    this.#turn = turn;
+    const { sink } = this.#arguments;
+    if (sink.kind === 'stream') {
+      const error = this.#deadSink(sink.stream, turn.queued);
+      if (error) return this.#fail(error);
+      sink.stream.once('close', this.#onSinkClose);
+    }
+    this.#proceed();
+  }
+
+  dropped(error: Error): void {
+    const { sink } = this.#arguments;
+    this.#fail(sink.kind === 'stream' ? sinkClosed(sink.stream) : error);
+  }
+
+  // The way to the first byte: both ends must be ready.
+
+  readonly #onSource = (source: OpenSource): void => {
+    if (this.#settled) source.close();
+    else {
+      this.#source = source;
+      this.#proceed();
+    }
+  };
+
+  readonly #onError = (error: unknown): void => this.#fail(error as Error);
+
+  #proceed(): void {
+    if (this.#settled || !this.#source) return;
+    const source = this.#source;
+    if (this.#arguments.sink.kind === 'file' && !this.#openFileSink(source)) return;
+    if (!this.#turn) return;
+    const socket = this.#fallback ?? source.fallback ?? this.#descriptor(this.#turn);
+    if ('fd' in socket) {
+      this.#nextLeg(socket.fd, source.legs(), this.#turn);
+    } else if (this.#mayFallBack(socket)) {
+      this.#stream(socket);
+    }
+  }
+
+  #descriptor(turn: Turn): { fd: number } | Fallback {
+    const socket = turn.descriptor();
+    if ('fallback' in socket) return socket.fallback;
+    if (!addon.native?.mayBlock(socket.fd)) return socket;
+    return { code: 'SINK_BLOCKING', message: 'the socket is in blocking mode', at: 0 };
+  }
+
+  #openFileSink(source: OpenSource): boolean {
+    const { sink } = this.#arguments;
+    if (sink.kind !== 'file' || this.#fileSink) return true;
+    try {
+      this.#fileSink = openFileSink(sink, source.fileDescriptor);
+    } catch (error) {
+      this.#fail(error as Error);
+      return false;
+    }
+    this.#fileSink.stream.once('error', this.#onError);
+    this.#turn = this.#fileSink.turn;
+    return true;
+  }
+
+  /** False, and the transfer failed, where only the native way was wanted. */
+  #mayFallBack(fallback: Fallback): boolean {
+    if (this.#arguments.backend !== 'native') return true;
+    const message = `No native way: ${fallback.message}`;
+    this.#fail({ message, code: 'ERR_NOT_NATIVE', cause: fallback });
+    return false;
+  }
+
+  // The native way: the engine moves runs of segments, the pump large pieces of memory between them.
+
+  #nextLeg(fd: number, legs: Leg[], turn: Turn): void {
+    const [leg, ...rest] = legs;
+    if (leg === undefined) return this.#done();
+    if (this.#interruption) return this.#fail(this.#interruption);
+    const next = () => this.#nextLeg(fd, rest, turn);
+    if (leg instanceof Readable) return this.#pumpFrom(leg, Number.POSITIVE_INFINITY, next);
+    const ended = (completion: Completion) => {
+      this.#nativeId = 0;
+      this.#transferred += completion.value;
+      turn.kernelEnded(completion.value);
+      this.#legEnded(completion, next);
+    };
+    const id = addon.native?.start(fd, leg, ended) ?? 0;
+    if (id === 0) return;
+    this.#nativeId = id;
+    turn.kernelBegan(() => this.#movedByEngine());
+  }
+
+  #movedByEngine(): number {
+    return this.#nativeId === 0 ? 0 : (addon.native?.transferred(this.#nativeId) ?? 0);
+  }
+
+  #legEnded({ outcome, backend, call, errno }: Completion, next: () => void): void {
+    // `read` only where all that was of files went so.
+    if (this.#backend !== 'sendfile' || !this.#legsEnded++) this.#backend = backend;
+    if (outcome === Outcome.done) return next();
+    if (this.#interruption) return this.#fail(this.#interruption);
+    if (outcome === Outcome.truncated) return this.#fail(new SourceTruncatedError());
+    const error = systemError(errno, call);
+    if (outcome === Outcome.unsupported) {
+      const code = call === 'pthread_create' ? 'NO_THREADS' : 'UNSUPPORTED';
+      const fallback: Fallback = { code, message: error.message, at: this.#transferred };
+      if (this.#mayFallBack(fallback)) this.#stream(fallback);
+      return;
+    }
+    this.#fail(error, isSocketError(error) ? error : undefined);
+  }
+
+  // The stream way, for what has not gone natively.
+
+  #stream(fallback: Fallback): void {
+    this.#fallback = fallback;
+    this.#backend = 'stream';
+    const source = this.#source as OpenSource;
+    this.#pumpFrom(source.streamFrom(this.#transferred), source.limit, () => this.#done());
+  }
+
+  #pumpFrom(stream: Readable, limit: number, then: () => void): void {
+    const turn = this.#turn as Turn;
+    this.#pump = new Pump(stream, limit, {
+      write: (chunk, done) => turn.write(chunk, done),
+      accepted: (bytes) => {
+        this.#transferred += bytes;
+      },
+      ended: ({ error, side, residual }) => {
+        this.#pump = undefined;
+        if (!error) then();
+        else this.#fail(error, side === 'sink' ? error : undefined, residual);
+      },
+    });
+    this.#pump?.start();
+  }
+
+  // The end.
+
+  #interrupt(failure: Failure): void {
+    if (this.#nativeId !== 0) {
+      // The engine's completion comes at once, unless a step is running, and says how far it came.
+      this.#interruption ??= failure;
+      addon.native?.cancel(this.#nativeId);
+    } else {
+      this.#fail(failure, undefined, this.#pump?.stop());
+    }
+  }
+
+  #done(): void {
+    if (this.#settled) return;
+    if (this.#fileSink && !this.#fileSinkFinished) {
+      this.#fileSinkFinished = true;
+      this.#fileSink.finish((error) => (error ? this.#fail(error) : this.#done()));
+      return;
+    }
+    this.#letGo();
+    this.#turn?.release();
+    const { sink, endSink } = this.#arguments;
+    if (endSink && sink.kind === 'stream') sink.stream.end();
+    this.#reportEnd();
+    this.#resolve({
+      transferred: this.#transferred,
+      backend: this.#backend,
+      ...(this.#backend === 'stream' && this.#fallback && { fallback: this.#fallback }),
+    });
+  }
+
+  /** Rejects. The sink stays usable, unless `sinkError` tells that it is the one that failed. */
+  #fail(failure: Failure, sinkError?: Error, residual?: Buffer): void {
+    if (this.#settled) return;
+    this.#letGo();
+    this.#fileSink?.abandon();
+    this.#turn?.release(sinkError);
+    this.#reject(
+      new TransferError(failure.message, {
+        // An error without a code is somebody's own, given to destroy().
+        code: failure.code ?? 'ERR_STREAM_PREMATURE_CLOSE',
+        errno: failure.errno,
+        syscall: failure.syscall,
+        cause: failure.cause ?? (failure instanceof Error ? failure : undefined),
+        transferred: this.#transferred,
+        backend: this.#backend,
+        residual,
+      }),
+    );
+  }
+
+  #letGo(): void {
+    this.#settled = true;
+    clearInterval(this.#progressTimer);
+    const { sink, signal } = this.#arguments;
+    signal?.removeEventListener('abort', this.#onAbort);
+    if (sink.kind === 'stream') sink.stream.off('close', this.#onSinkClose);
+    this.#pump?.stop();
+    this.#source?.close();
+    debug('%d bytes by %s%s', this.#transferred, this.#backend, describe(this.#fallback));
+  }
+
+  #aborted(): Failure {
+    const cause = this.#arguments.signal?.reason;
+    return { message: 'The operation was aborted', code: 'ABORT_ERR', cause };
+  }
+
+  /** Why no byte can be written to a sink; undefined when one can. */
+  #deadSink(stream: Writable, queued: boolean): Failure | undefined {
+    if (stream.destroyed) return sinkClosed(stream);
+    // A transfer that was queued before end() is still to go.
+    if (queued || !stream.writableEnded) return undefined;
+    return { message: 'The sink has been ended', code: 'ERR_STREAM_WRITE_AFTER_END' };
+  }
+
+  #startProgress(): void {
+    if (!this.#arguments.onProgress) return;
+    let before = 0;
+    this.#progressTimer = setInterval(() => {
+      const transferred = this.#transferred + this.#movedByEngine();
+      if (transferred === before) return;
+      before = transferred;
+      this.#arguments.onProgress?.({ transferred, total: this.#source?.total });
+    }, PROGRESS_INTERVAL_MS);
+  }
+
+  #reportEnd(): void {
+    const { onProgress } = this.#arguments;
+    if (!onProgress) return;
+    const progress = { transferred: this.#transferred, total: this.#source?.total };
+    // On its own: what it throws is its own, and must not look like a failed transfer.
+    process.nextTick(onProgress, progress);
+  }
+}
+
+/** What a TransferError is made of. */
+interface Failure {
+  message: string;
+  code?: string | undefined;
+  errno?: number | undefined;
+  syscall?: string | undefined;
+  cause?: unknown;
+}
+
+/** A system error that closed a sink is the transfer's own; libuv may have seen it first. */
+function sinkClosed(stream: Writable): Failure {
+  const cause: NodeJS.ErrnoException | null = stream.errored;
+  if (cause?.syscall !== undefined) return cause;
+  return {
+    message: 'The sink was destroyed under the transfer',
+    code: 'ERR_STREAM_PREMATURE_CLOSE',
+    cause: cause ?? undefined,
+  };
+}
+
+function isSocketError({ code }: NodeJS.ErrnoException): boolean {
+  return code !== undefined && SOCKET_ERRORS.has(code);
+}
+
+function describe(fallback: Fallback | undefined): string {
+  return fallback ? ` (${fallback.code} at ${fallback.at}: ${fallback.message})` : '';
+}

@@ -1,0 +1,299 @@
+#include "engine.h"
+
+#include <errno.h>
+
+#include <algorithm>
+#include <thread>
+#include <utility>
+
+#include "syscalls.h"
+
+namespace zerocopy {
+namespace {
+
+constexpr uint64_t kWakeEvent = 0;  // no transfer's id: generations start at 1
+constexpr int kSlotBits = 21;       // with 32 bits of generation an id fits a double's 53
+constexpr uint64_t kSlotMask = (uint64_t{1} << kSlotBits) - 1;
+
+}  // namespace
+
+Engine& Engine::instance() {
+  static Engine& engine = *new Engine;
+  return engine;
+}
+
+void Engine::set_movers(int count) {
+  std::lock_guard<std::mutex> lock(start_mutex_);
+  if (movers_ == 0) wanted_movers_ = count;
+}
+
+int Engine::movers() {
+  std::lock_guard<std::mutex> lock(start_mutex_);
+  if (movers_ > 0) return movers_;
+  if (wanted_movers_ > 0) return wanted_movers_;
+  const int cores = static_cast<int>(std::thread::hardware_concurrency());
+  return std::clamp(cores, kMinMovers, kMaxMovers);
+}
+
+bool Engine::start(int* error) {
+  const int wanted = movers();
+  std::lock_guard<std::mutex> lock(start_mutex_);
+  if (movers_ > 0) return true;
+  if (epoll_ < 0) {
+    const sys::Result created = sys::epoll_create();
+    if (!created.ok()) {
+      *error = created.error;
+      return false;
+    }
+    epoll_ = static_cast<int>(created.value);
+  }
+  if (wake_ < 0) {
+    const sys::Result created = sys::event_create();
+    if (!created.ok()) {
+      *error = created.error;
+      return false;
+    }
+    UniqueFd wake(static_cast<int>(created.value));
+    const sys::Result added =
+        sys::epoll_control(epoll_, EPOLL_CTL_ADD, wake.get(), EPOLLIN, kWakeEvent);
+    if (!added.ok()) {
+      *error = added.error;
+      return false;
+    }
+    wake_ = wake.release();
+  }
+  // One mover will do where there are no more to be had.
+  while (movers_ < wanted) {
+    const sys::Result started = sys::start_thread(mover_main, this);
+    if (!started.ok()) {
+      *error = started.error;
+      break;
+    }
+    ++movers_;
+  }
+  return movers_ > 0;
+}
+
+TransferId Engine::submit(std::unique_ptr<Transfer>* transfer, std::shared_ptr<Client> client,
+                          int* error) {
+  if (!start(error)) return 0;
+  auto task = std::make_shared<Task>();
+  task->transfer = std::move(*transfer);
+  task->client = std::move(client);
+  {
+    std::lock_guard<std::mutex> lock(slots_mutex_);
+    if (free_slots_.empty()) {
+      free_slots_.push_back(static_cast<uint32_t>(slots_.size()));
+      slots_.emplace_back();
+    }
+    const uint32_t index = free_slots_.back();
+    free_slots_.pop_back();
+    Slot& slot = slots_[index];
+    slot.task = task;
+    task->id = uint64_t{slot.generation} << kSlotBits | index;
+  }
+  const TransferId id = task->id;
+  enqueue(std::move(task));
+  return id;
+}
+
+Engine::TaskRef Engine::find(TransferId id) {
+  const uint64_t index = id & kSlotMask;
+  std::lock_guard<std::mutex> lock(slots_mutex_);
+  if (index >= slots_.size() || slots_[index].generation != id >> kSlotBits) return nullptr;
+  return slots_[index].task;
+}
+
+uint64_t Engine::transferred(TransferId id) {
+  const TaskRef task = find(id);
+  if (!task) return 0;
+  std::lock_guard<std::mutex> lock(task->mutex);
+  return task->transfer ? task->transfer->transferred() : 0;
+}
+
+void Engine::cancel(TransferId id) {
+  if (const TaskRef task = find(id)) cancel(task);
+}
+
+void Engine::cancel_all(const Client* client) {
+  std::vector<TaskRef> tasks;
+  {
+    std::lock_guard<std::mutex> lock(slots_mutex_);
+    for (const Slot& slot : slots_)
+      if (slot.task && slot.task->client.get() == client) tasks.push_back(slot.task);
+  }
+  for (const TaskRef& task : tasks) cancel(task);
+}
+
+void Engine::cancel(const TaskRef& task) {
+  std::unique_lock<std::mutex> lock(task->mutex);
+  if (task->state == State::done) return;
+  if (task->state == State::running) {
+    task->cancelled = true;
+    return;
+  }
+  // Queued: whoever takes it from the queue finds it done. Armed: an event already fetched finds
+  // it done, or its slot's generation changed. Warming: the warmer holds the file, nothing else.
+  settle(task, std::move(lock), Outcome::cancelled);
+}
+
+void Engine::settle(const TaskRef& task, std::unique_lock<std::mutex> lock, Outcome outcome) {
+  task->state = State::done;
+  std::unique_ptr<Transfer> transfer = std::move(task->transfer);
+  const bool registered = task->registered;
+  lock.unlock();
+
+  const Completion completion{task->id,
+                              outcome,
+                              transfer->transferred(),
+                              transfer->backend(),
+                              transfer->failed_call(),
+                              transfer->error()};
+  {
+    std::lock_guard<std::mutex> slots_lock(slots_mutex_);
+    const uint32_t index = static_cast<uint32_t>(task->id & kSlotMask);
+    Slot& slot = slots_[index];
+    slot.task = nullptr;
+    if (++slot.generation == 0) slot.generation = 1;
+    free_slots_.push_back(index);
+  }
+  // Before the close: the socket stays open in Node, and a closed duplicate of an open socket
+  // still delivers its events.
+  if (registered) sys::epoll_control(epoll_, EPOLL_CTL_DEL, transfer->socket(), 0, 0);
+  transfer.reset();
+  task->client->complete(completion);
+}
+
+void Engine::enqueue(TaskRef task) {
+  bool wake;
+  {
+    std::lock_guard<std::mutex> lock(queue_mutex_);
+    queue_.push_back(std::move(task));
+    wake = idle_movers_ > 0;
+  }
+  if (wake) wake_mover();
+}
+
+Engine::TaskRef Engine::dequeue() {
+  std::lock_guard<std::mutex> lock(queue_mutex_);
+  if (queue_.empty()) return nullptr;
+  TaskRef task = std::move(queue_.front());
+  queue_.pop_front();
+  return task;
+}
+
+// Whether a mover has nothing to do but to wait. If so it counts as idle from here on, so that
+// whoever queues a task after this look wakes it.
+bool Engine::must_wait() {
+  std::lock_guard<std::mutex> lock(queue_mutex_);
+  if (!queue_.empty()) return false;
+  ++idle_movers_;
+  return true;
+}
+
+void Engine::wake_mover() {
+  const uint64_t one = 1;
+  // It can fail only with EAGAIN, at 2^64 - 2 wakings that nobody has taken yet.
+  [[maybe_unused]] const ssize_t written = ::write(wake_, &one, sizeof one);
+}
+
+// Before a mover turns from the queue to a socket: somebody else may take what is queued.
+void Engine::share_queue() {
+  bool wake;
+  {
+    std::lock_guard<std::mutex> lock(queue_mutex_);
+    wake = !queue_.empty() && idle_movers_ > 0;
+  }
+  if (wake) wake_mover();
+}
+
+void* Engine::mover_main(void* engine) {
+  static_cast<Engine*>(engine)->move();
+  return nullptr;
+}
+
+void Engine::move() {
+  for (;;) {
+    if (const TaskRef task = dequeue()) run(task, State::queued);
+    // A look at the sockets after each queued step, so that a long queue doesn't starve them. One
+    // event at a time: a mover that took several would keep the others from them.
+    const bool wait = must_wait();
+    epoll_event event;
+    const sys::Result ready = sys::epoll_wait(epoll_, &event, 1, wait ? -1 : 0);
+    if (wait) {
+      std::lock_guard<std::mutex> lock(queue_mutex_);
+      --idle_movers_;
+    }
+    if (!ready.ok() || ready.value == 0) continue;
+    if (event.data.u64 == kWakeEvent) {
+      uint64_t count;
+      [[maybe_unused]] const ssize_t taken = ::read(wake_, &count, sizeof count);
+    } else if (const TaskRef task = find(event.data.u64)) {
+      if (!wait) share_queue();
+      run(task, State::armed);
+    }
+  }
+}
+
+void Engine::run(const TaskRef& task, State expected) {
+  std::unique_lock<std::mutex> lock(task->mutex);
+  if (task->state != expected) return;  // cancelled since it was queued, or since its event
+  task->state = State::running;
+  lock.unlock();
+  const Outcome outcome = task->transfer->step();
+  lock.lock();
+  const bool ended =
+      outcome != Outcome::again && outcome != Outcome::wait_writable && outcome != Outcome::cold;
+  if (ended || task->cancelled) {
+    settle(task, std::move(lock), ended ? outcome : Outcome::cancelled);
+    return;
+  }
+  if (outcome == Outcome::wait_writable) {
+    // With the lock held: another mover may have the event before this one is back from arm().
+    task->state = State::armed;
+    if (!arm(task)) settle(task, std::move(lock), Outcome::failed);
+  } else if (outcome == Outcome::cold) {
+    warm_up(task, std::move(lock));
+  } else {
+    task->state = State::queued;
+    lock.unlock();
+    std::lock_guard<std::mutex> queue_lock(queue_mutex_);
+    // This mover takes from the queue next: nobody else is woken for its sake.
+    queue_.push_back(task);
+  }
+}
+
+bool Engine::arm(const TaskRef& task) {
+  const int operation = task->registered ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+  const sys::Result armed = sys::epoll_control(epoll_, operation, task->transfer->socket(),
+                                               EPOLLOUT | EPOLLONESHOT, task->id);
+  if (!armed.ok()) {
+    task->transfer->fail(Call::epoll_ctl, armed.error);
+    return false;
+  }
+  task->registered = true;
+  return true;
+}
+
+void Engine::warm_up(const TaskRef& task, std::unique_lock<std::mutex> lock) {
+  task->state = State::warming;
+  const FileRange range = task->transfer->cold_range();
+  lock.unlock();
+  const auto resume = [this, task] {
+    {
+      std::lock_guard<std::mutex> lock(task->mutex);
+      if (task->state != State::warming) return;  // cancelled meanwhile
+      task->transfer->warmed();
+      task->state = State::queued;
+    }
+    enqueue(task);
+  };
+  const bool submitted = warmers_.submit(range.file->device(), [range, resume] {
+    warm(*range.file, range.offset, range.length);
+    resume();
+  });
+  // No thread to be had: the mover waits for the disk itself, which is slow but not wrong.
+  if (!submitted) resume();
+}
+
+}  // namespace zerocopy

@@ -1,0 +1,138 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "transfer.h"
+#include "warmers.h"
+
+namespace zerocopy {
+
+// Runs transfers to their end on a few threads of its own, and tells once how each one ended.
+//
+//   submit() ──► queued ──► running ──► done
+//                  ▲ ▲       │ │  └───► armed    until epoll says that the socket takes more
+//                  │ └─ again┘ └──────► warming  until a warmer has brought the range from disk
+//                  └───────────────────────┘
+//
+// Movers take a transfer from the queue or from the one epoll that they share, run a step, which
+// can't block, and put it where the outcome says. Whatever may block on a file runs on a warmer.
+//
+// One engine serves all the environments (worker threads) of a process. It is never destroyed and
+// its threads are never joined: a process may exit at any moment, whatever they are doing.
+
+// Slot and generation of a transfer: never reused, never a pointer. Fits a double.
+using TransferId = uint64_t;
+
+struct Completion {
+  TransferId id;
+  Outcome outcome;  // done, truncated, unsupported, failed or cancelled
+  uint64_t transferred;
+  Backend backend;
+  Call call;  // which call failed, and its errno
+  int error;
+};
+
+// Who submits transfers, and hears of their end.
+class Client {
+ public:
+  virtual ~Client() = default;
+  // Called once for each transfer, on any thread, when it has let go of its descriptors.
+  virtual void complete(const Completion& completion) = 0;
+};
+
+class Engine {
+ public:
+  static constexpr int kMinMovers = 2;
+  static constexpr int kMaxMovers = 4;
+
+  // The process's engine. Its threads start with the first transfer.
+  static Engine& instance();
+
+  // Tests make engines of their own; they are leaked like the other.
+  Engine() = default;
+
+  // Sets how many movers to start, before they have started. 0: kMinMovers to kMaxMovers, by
+  // cores.
+  void set_movers(int count);
+  int movers();
+
+  // Takes a transfer that owns its memory and its socket (own_memory_and_socket()). 0 when the
+  // engine has no threads and none are to be had; *error says why.
+  TransferId submit(std::unique_ptr<Transfer>* transfer, std::shared_ptr<Client> client,
+                    int* error);
+
+  // Ends a transfer, at once unless a step of it is running, then after that step. It completes
+  // as cancelled, if it hasn't ended by then.
+  void cancel(TransferId id);
+
+  // Cancels all that a client has submitted.
+  void cancel_all(const Client* client);
+
+  // Bytes that a transfer has moved so far; 0 for one that has ended.
+  uint64_t transferred(TransferId id);
+
+  // Runs `job` on a warmer (see Warmers::submit).
+  bool run_blocking(uint64_t device, std::function<void()> job) {
+    return warmers_.submit(device, std::move(job));
+  }
+
+ private:
+  enum class State { queued, running, armed, warming, done };
+
+  struct Task {
+    std::shared_ptr<Client> client;
+    TransferId id = 0;
+    std::mutex mutex;  // guards what follows
+    State state = State::queued;
+    bool cancelled = false;              // while running: settle as cancelled after the step
+    bool registered = false;             // the socket is in the epoll
+    std::unique_ptr<Transfer> transfer;  // while running, its runner may use it without the lock
+  };
+  using TaskRef = std::shared_ptr<Task>;
+
+  struct Slot {
+    uint32_t generation = 1;
+    TaskRef task;
+  };
+
+  bool start(int* error);
+  static void* mover_main(void* engine);
+  void move();
+
+  TaskRef find(TransferId id);
+  void enqueue(TaskRef task);
+  TaskRef dequeue();
+  bool must_wait();
+  void wake_mover();
+  void share_queue();
+
+  void run(const TaskRef& task, State expected);
+  bool arm(const TaskRef& task);
+  void warm_up(const TaskRef& task, std::unique_lock<std::mutex> lock);
+  void cancel(const TaskRef& task);
+  void settle(const TaskRef& task, std::unique_lock<std::mutex> lock, Outcome outcome);
+
+  std::mutex start_mutex_;
+  int wanted_movers_ = 0;
+  int movers_ = 0;
+  int epoll_ = -1;
+  int wake_ = -1;  // an eventfd semaphore in the epoll: one count wakes one mover
+
+  std::mutex slots_mutex_;
+  std::vector<Slot> slots_;
+  std::vector<uint32_t> free_slots_;
+
+  std::mutex queue_mutex_;
+  std::deque<TaskRef> queue_;
+  int idle_movers_ = 0;  // in epoll_wait, or on their way there with an empty queue seen
+
+  Warmers warmers_;
+};
+
+}  // namespace zerocopy

@@ -1,0 +1,55 @@
+#include "file.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+
+#include "syscalls.h"
+
+namespace zerocopy {
+namespace {
+
+// Files that report a size and no blocks, up to here, may be of sysfs, whose sizes mean nothing.
+constexpr uint64_t kLargestPseudoFile = 64 * 1024;
+
+FileKind kind_of(unsigned mode) {
+  switch (mode & S_IFMT) {
+    case S_IFDIR:
+      return FileKind::directory;
+    case S_IFIFO:
+      return FileKind::fifo;
+    case S_IFSOCK:
+      return FileKind::socket;
+    case S_IFCHR:
+      return FileKind::character_device;
+    case S_IFBLK:
+      return FileKind::block_device;
+    default:
+      return FileKind::regular;
+  }
+}
+
+// procfs and sysfs allocate no blocks and refuse RWF_NOWAIT. So do empty files of tmpfs and
+// overlayfs: for those the answer is a harmless "no".
+bool knows_its_size(int fd, const struct statx& status) {
+  if (status.stx_blocks > 0 || status.stx_size > kLargestPseudoFile) return true;
+  char byte;
+  const sys::Result read = sys::read_nowait(fd, &byte, 1, 0);
+  return read.ok() ? static_cast<uint64_t>(read.value) == (status.stx_size > 0)
+                   : read.error == EAGAIN;
+}
+
+}  // namespace
+
+int inspect(int fd, FileFacts* facts) {
+  struct statx status;
+  const sys::Result result = sys::status(fd, &status);
+  if (!result.ok()) return result.error;
+  facts->kind = kind_of(status.stx_mode);
+  facts->size = status.stx_size;
+  facts->size_known = facts->kind == FileKind::regular && knows_its_size(fd, status);
+  facts->device = uint64_t{status.stx_dev_major} << 32 | status.stx_dev_minor;
+  facts->inode = status.stx_ino;
+  return 0;
+}
+
+}  // namespace zerocopy

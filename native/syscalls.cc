@@ -1,0 +1,258 @@
+#include "syscalls.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/openat2.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#ifndef __NR_cachestat
+#define __NR_cachestat 451
+#endif
+#ifndef __NR_openat2
+#define __NR_openat2 437
+#endif
+#ifndef RESOLVE_CACHED
+#define RESOLVE_CACHED 0x20  // Linux 5.12
+#endif
+#ifndef RWF_NOWAIT
+#define RWF_NOWAIT 0x8
+#endif
+
+namespace zerocopy::sys {
+namespace {
+
+// What a mover's or a warmer's deepest call needs, with room: steps use no large frames.
+constexpr size_t kThreadStackBytes = 256 * 1024;
+
+ssize_t kernel_copy_file_range(int in_fd, loff_t* in_offset, int out_fd, loff_t* out_offset,
+                               size_t count) {
+  // Not glibc's wrapper: before 2.30 it copied through user space where the kernel refused.
+  return ::syscall(SYS_copy_file_range, in_fd, in_offset, out_fd, out_offset, count, 0);
+}
+
+ssize_t kernel_send(int fd, const iovec* parts, size_t part_count, int flags) {
+  msghdr message{};
+  message.msg_iov = const_cast<iovec*>(parts);
+  message.msg_iovlen = part_count;
+  return ::sendmsg(fd, &message, flags);
+}
+
+ssize_t kernel_read_nowait(int fd, void* buffer, size_t count, off_t offset) {
+  iovec part{buffer, count};
+  // Through syscall(2): musl before 1.2.5 has no preadv2. The offset is split in two words.
+  return ::syscall(SYS_preadv2, fd, &part, 1UL, static_cast<unsigned long>(offset),
+                   static_cast<unsigned long>(static_cast<uint64_t>(offset) >> 32), RWF_NOWAIT);
+}
+
+ssize_t kernel_readahead(int fd, off_t offset, size_t count) {
+  return ::readahead(fd, offset, count);
+}
+
+ssize_t kernel_cached_pages(int fd, uint64_t offset, uint64_t length) {
+  struct {
+    uint64_t offset, length;
+  } range{offset, length};
+  struct {
+    uint64_t cached, dirty, writeback, evicted, recently_evicted;
+  } pages{};
+  if (::syscall(__NR_cachestat, fd, &range, &pages, 0) != 0) return -1;
+  return static_cast<ssize_t>(pages.cached);
+}
+
+int kernel_open_cached(const char* path, int flags) {
+  open_how how{};
+  how.flags = static_cast<unsigned>(flags) | O_CLOEXEC;
+  how.resolve = RESOLVE_CACHED;
+  return static_cast<int>(::syscall(__NR_openat2, AT_FDCWD, path, &how, sizeof how));
+}
+
+int kernel_duplicate(int fd) {
+  return ::fcntl(fd, F_DUPFD_CLOEXEC, 0);
+}
+int kernel_status_flags(int fd) {
+  return ::fcntl(fd, F_GETFL);
+}
+
+int kernel_status(int fd, struct statx* status) {
+  constexpr unsigned kWanted = STATX_TYPE | STATX_SIZE | STATX_BLOCKS | STATX_INO;
+  return ::statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, kWanted, status);
+}
+
+int kernel_pipe(int fds[2]) {
+  return ::pipe2(fds, O_CLOEXEC);
+}
+int kernel_epoll_create() {
+  return ::epoll_create1(EPOLL_CLOEXEC);
+}
+int kernel_event_create() {
+  return ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE);
+}
+
+int kernel_thread_create(void* (*body)(void*), void* argument) {
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  pthread_attr_setstacksize(&attributes, kThreadStackBytes);
+  pthread_t thread;
+  const int error = pthread_create(&thread, &attributes, body, argument);
+  pthread_attr_destroy(&attributes);
+  return error;
+}
+
+template <typename Call>
+Result retry(Call call) {
+  for (;;) {
+    const int64_t value = call();
+    const int error = errno;
+    if (value >= 0) return {value, 0};
+    if (error != EINTR) return {-1, error};
+  }
+}
+
+size_t clamp(uint64_t count) {
+  return std::min<uint64_t>(count, kMaxBytesPerCall);
+}
+
+// The kernel writes the new position to where an offset is passed; ours stay as they were.
+struct OffsetCopy {
+  explicit OffsetCopy(const int64_t* offset) : value(offset ? *offset : 0), present(offset) {}
+  loff_t* pointer() { return present ? &value : nullptr; }
+  loff_t value;
+  bool present;
+};
+
+}  // namespace
+
+const Calls kKernelCalls = {
+    ::sendfile,
+    ::splice,
+    kernel_copy_file_range,
+    kernel_send,
+    kernel_read_nowait,
+    ::pread,
+    kernel_readahead,
+    kernel_cached_pages,
+    kernel_open_cached,
+    kernel_duplicate,
+    kernel_status_flags,
+    kernel_status,
+    kernel_pipe,
+    kernel_epoll_create,
+    ::epoll_ctl,
+    ::epoll_wait,
+    kernel_event_create,
+    kernel_thread_create,
+};
+
+#ifdef ZEROCOPY_SEAM
+Calls calls = kKernelCalls;
+#else
+static const Calls& calls = kKernelCalls;
+#endif
+
+Result sendfile(int out_fd, int in_fd, uint64_t offset, uint64_t count) {
+  return retry([&] {
+    off_t position = static_cast<off_t>(offset);
+    return calls.sendfile(out_fd, in_fd, &position, clamp(count));
+  });
+}
+
+Result sendfile_at_position(int out_fd, int in_fd, uint64_t count) {
+  return retry([&] { return calls.sendfile(out_fd, in_fd, nullptr, clamp(count)); });
+}
+
+Result splice(int in_fd, const int64_t* in_offset, int out_fd, const int64_t* out_offset,
+              uint64_t count, unsigned flags) {
+  return retry([&] {
+    OffsetCopy in(in_offset), out(out_offset);
+    return calls.splice(in_fd, in.pointer(), out_fd, out.pointer(), clamp(count), flags);
+  });
+}
+
+Result copy_file_range(int in_fd, const int64_t* in_offset, int out_fd, const int64_t* out_offset,
+                       uint64_t count) {
+  return retry([&] {
+    OffsetCopy in(in_offset), out(out_offset);
+    return calls.copy_file_range(in_fd, in.pointer(), out_fd, out.pointer(), clamp(count));
+  });
+}
+
+Result send(int fd, const iovec* parts, size_t part_count, bool more) {
+  const int flags = MSG_DONTWAIT | MSG_NOSIGNAL | (more ? MSG_MORE : 0);
+  return retry([&] { return calls.send(fd, parts, part_count, flags); });
+}
+
+Result read_nowait(int fd, void* buffer, size_t count, uint64_t offset) {
+  return retry([&] { return calls.read_nowait(fd, buffer, count, static_cast<off_t>(offset)); });
+}
+
+Result read(int fd, void* buffer, size_t count, uint64_t offset) {
+  return retry([&] { return calls.read(fd, buffer, count, static_cast<off_t>(offset)); });
+}
+
+Result readahead(int fd, uint64_t offset, uint64_t count) {
+  return retry([&] { return calls.readahead(fd, static_cast<off_t>(offset), count); });
+}
+
+Result cached_pages(int fd, uint64_t offset, uint64_t length) {
+  return retry([&] { return calls.cached_pages(fd, offset, length); });
+}
+
+Result open_cached(const char* path, int flags) {
+  return retry([&] { return calls.open_cached(path, flags); });
+}
+
+Result duplicate(int fd) {
+  return retry([&] { return calls.duplicate(fd); });
+}
+
+Result status_flags(int fd) {
+  return retry([&] { return calls.status_flags(fd); });
+}
+
+Result status(int fd, struct statx* status) {
+  return retry([&] { return calls.status(fd, status); });
+}
+
+Result pipe(int fds[2]) {
+  return retry([&] { return calls.pipe(fds); });
+}
+
+Result epoll_create() {
+  return retry([&] { return calls.epoll_create(); });
+}
+
+Result epoll_control(int epoll_fd, int operation, int fd, uint32_t events, uint64_t data) {
+  epoll_event event{};
+  event.events = events;
+  event.data.u64 = data;
+  return retry([&] { return calls.epoll_control(epoll_fd, operation, fd, &event); });
+}
+
+Result epoll_wait(int epoll_fd, epoll_event* events, int max_events, int timeout_ms) {
+  return retry([&] { return calls.epoll_wait(epoll_fd, events, max_events, timeout_ms); });
+}
+
+Result event_create() {
+  return retry([&] { return calls.event_create(); });
+}
+
+Result start_thread(void* (*body)(void*), void* argument) {
+  // A thread inherits its maker's mask: with everything blocked no signal of the process, whose
+  // handlers belong to Node, is ever delivered on it, not even for an instant.
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  const int error = calls.thread_create(body, argument);
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  return {error == 0 ? 0 : -1, error};
+}
+
+}  // namespace zerocopy::sys

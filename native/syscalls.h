@@ -1,0 +1,90 @@
+#pragma once
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/epoll.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include <cstddef>
+#include <cstdint>
+
+// The system calls that the library makes, each retried on EINTR and each returning its errno
+// beside its value. All of them go through one table, which test builds (ZEROCOPY_SEAM) may
+// replace to inject faults.
+namespace zerocopy::sys {
+
+struct Result {
+  int64_t value;  // what the call returned, -1 on failure
+  int error;      // errno on failure, otherwise 0
+  bool ok() const { return error == 0; }
+};
+
+// Most that one call moves (sendfile(2), splice(2), copy_file_range(2)).
+inline constexpr uint64_t kMaxBytesPerCall = 0x7ffff000;
+
+struct Calls {
+  ssize_t (*sendfile)(int out_fd, int in_fd, off_t* offset, size_t count);
+  ssize_t (*splice)(int in_fd, loff_t* in_offset, int out_fd, loff_t* out_offset, size_t count,
+                    unsigned flags);
+  ssize_t (*copy_file_range)(int in_fd, loff_t* in_offset, int out_fd, loff_t* out_offset,
+                             size_t count);
+  ssize_t (*send)(int fd, const iovec* parts, size_t part_count, int flags);
+  ssize_t (*read_nowait)(int fd, void* buffer, size_t count, off_t offset);
+  ssize_t (*read)(int fd, void* buffer, size_t count, off_t offset);
+  ssize_t (*readahead)(int fd, off_t offset, size_t count);
+  ssize_t (*cached_pages)(int fd, uint64_t offset, uint64_t length);
+  int (*open_cached)(const char* path, int flags);
+  int (*duplicate)(int fd);
+  int (*status_flags)(int fd);
+  int (*status)(int fd, struct statx* status);
+  int (*pipe)(int fds[2]);
+  int (*epoll_create)();
+  int (*epoll_control)(int epoll_fd, int operation, int fd, epoll_event* event);
+  int (*epoll_wait)(int epoll_fd, epoll_event* events, int max_events, int timeout_ms);
+  int (*event_create)();
+  int (*thread_create)(void* (*body)(void*), void* argument);  // an errno, like pthread_create(3)
+};
+
+#ifdef ZEROCOPY_SEAM
+extern Calls calls;
+#endif
+extern const Calls kKernelCalls;
+
+// Sends up to `count` bytes of `in_fd` from `offset`; the descriptor's own position stays.
+Result sendfile(int out_fd, int in_fd, uint64_t offset, uint64_t count);
+// As sendfile(2) with a null offset: reads from, and moves, the descriptor's own position.
+Result sendfile_at_position(int out_fd, int in_fd, uint64_t count);
+// A null offset means the descriptor's own position (or a pipe).
+Result splice(int in_fd, const int64_t* in_offset, int out_fd, const int64_t* out_offset,
+              uint64_t count, unsigned flags);
+Result copy_file_range(int in_fd, const int64_t* in_offset, int out_fd, const int64_t* out_offset,
+                       uint64_t count);
+// Sends bytes from memory without blocking and without SIGPIPE. `more`: further bytes certainly
+// follow, so a last packet that isn't full may wait for them (MSG_MORE).
+Result send(int fd, const iovec* parts, size_t part_count, bool more);
+// preadv2(RWF_NOWAIT): reads only what is in the page cache; EAGAIN where nothing is.
+Result read_nowait(int fd, void* buffer, size_t count, uint64_t offset);
+Result read(int fd, void* buffer, size_t count, uint64_t offset);
+// Starts reading a range into the page cache.
+Result readahead(int fd, uint64_t offset, uint64_t count);
+// How many pages of a range are in the page cache, or on their way there (cachestat(2)).
+Result cached_pages(int fd, uint64_t offset, uint64_t length);
+// Opens only what needs no disk and no network to be found (RESOLVE_CACHED), else EAGAIN.
+Result open_cached(const char* path, int flags);
+// A second descriptor of the same open file, CLOEXEC.
+Result duplicate(int fd);
+Result status_flags(int fd);
+// What the kernel knows without asking a server (AT_STATX_DONT_SYNC): it can't block.
+Result status(int fd, struct statx* status);
+Result pipe(int fds[2]);
+Result epoll_create();
+Result epoll_control(int epoll_fd, int operation, int fd, uint32_t events, uint64_t data);
+Result epoll_wait(int epoll_fd, epoll_event* events, int max_events, int timeout_ms);
+// An eventfd(2) semaphore.
+Result event_create();
+// A detached thread that takes no signals.
+Result start_thread(void* (*body)(void*), void* argument);
+
+}  // namespace zerocopy::sys

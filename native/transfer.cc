@@ -1,0 +1,240 @@
+#include "transfer.h"
+
+#include <errno.h>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "syscalls.h"
+
+namespace zerocopy {
+namespace {
+
+constexpr size_t kMaxParts = 64;  // of one sendmsg; a longer run of memory takes several
+
+// Whether sendfile(2) can't serve this pair at all. Asked only before a segment's first byte.
+bool means_unsupported(int error) {
+  switch (error) {
+    case ENOSYS:      // seccomp profiles, gVisor
+    case EPERM:       // seccomp profiles of older container engines
+    case EINVAL:      // the file system has no splice_read (some FUSE and proc files)
+    case EOPNOTSUPP:  // stacked file systems whose lower layer has none
+    case EIO:         // CIFS on read (golang/go#42334); a disk's own EIO shows again when reading
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
+Segment Segment::of_memory(const uint8_t* data, uint64_t length) {
+  Segment segment;
+  segment.data = data;
+  segment.length = length;
+  return segment;
+}
+
+Segment Segment::of_file(std::shared_ptr<const File> file, uint64_t offset, uint64_t length) {
+  Segment segment;
+  segment.file = std::move(file);
+  segment.offset = offset;
+  segment.length = length;
+  return segment;
+}
+
+Transfer::Transfer(int socket, std::vector<Segment> segments)
+    : segments_(std::move(segments)), socket_(socket) {
+  // MSG_MORE is right only when a non-empty segment follows, so empty ones must not be there.
+  segments_.erase(std::remove_if(segments_.begin(), segments_.end(),
+                                 [](const Segment& segment) { return segment.length == 0; }),
+                  segments_.end());
+  for (const Segment& segment : segments_) total_ += segment.length;
+}
+
+int Transfer::own_memory_and_socket() {
+  for (Segment& segment : segments_) {
+    if (segment.file || segment.storage) continue;
+    segment.storage.reset(new uint8_t[segment.length]);
+    std::memcpy(segment.storage.get(), segment.data, segment.length);
+    segment.data = segment.storage.get();
+  }
+  const sys::Result copy = sys::duplicate(socket_);
+  if (!copy.ok()) {
+    fail(Call::dup, copy.error);
+    return copy.error;
+  }
+  own_socket_ = UniqueFd(static_cast<int>(copy.value));
+  socket_ = own_socket_.get();
+  return 0;
+}
+
+bool Transfer::step_if_short(Outcome* outcome) {
+  if (total_ > kShortWayBytes) return false;
+  if (send_by_reading(outcome)) return true;
+  if (!everything_is_resident()) return false;
+  known_resident_ = true;
+  *outcome = move();
+  known_resident_ = false;
+  return true;
+}
+
+Outcome Transfer::step() {
+  Outcome outcome;
+  if (transferred() == 0 && send_by_reading(&outcome)) return outcome;
+  return move();
+}
+
+Outcome Transfer::move() {
+  uint64_t budget = kStepBytes;
+  Outcome outcome = Outcome::done;
+  while (index_ < segments_.size()) {
+    if (budget == 0) return Outcome::again;
+    const bool moved =
+        current().file ? send_file(&budget, &outcome) : send_memory(&budget, &outcome);
+    if (!moved) return outcome;
+  }
+  return Outcome::done;
+}
+
+bool Transfer::everything_is_resident() const {
+  return std::all_of(segments_.begin(), segments_.end(), [](const Segment& segment) {
+    return !segment.file ||
+           probe_residency(*segment.file, segment.offset, segment.length) == Residency::resident;
+  });
+}
+
+// The whole of a tiny transfer in one packet: what is in the page cache is read, without blocking,
+// beside what is in memory. False, with nothing moved, when any byte of a file isn't there at once.
+bool Transfer::send_by_reading(Outcome* outcome) {
+  if (total_ == 0 || total_ > kReadWayBytes || segments_.size() > kMaxParts) return false;
+  uint8_t buffer[kReadWayBytes];
+  iovec parts[kMaxParts];
+  size_t used = 0;
+  bool any_file = false;
+  for (size_t i = 0; i < segments_.size(); ++i) {
+    const Segment& segment = segments_[i];
+    if (segment.file) {
+      const sys::Result read =
+          sys::read_nowait(segment.file->fd(), buffer + used, segment.length, segment.offset);
+      if (!read.ok() || static_cast<uint64_t>(read.value) != segment.length) return false;
+      parts[i] = {buffer + used, segment.length};
+      used += segment.length;
+      any_file = true;
+    } else {
+      parts[i] = {const_cast<uint8_t*>(segment.data), segment.length};
+    }
+  }
+  const sys::Result sent = sys::send(socket_, parts, segments_.size(), false);
+  if (!sent.ok()) {
+    *outcome = sent.error == EAGAIN ? Outcome::wait_writable : fail(Call::sendmsg, sent.error);
+    return true;
+  }
+  read_used_ = any_file;
+  advance(static_cast<uint64_t>(sent.value));
+  // A short count does not mean "full": the next step goes on where this one ended.
+  *outcome = index_ == segments_.size() ? Outcome::done : Outcome::again;
+  return true;
+}
+
+// Sends the run of memory segments that begins at the current one.
+bool Transfer::send_memory(uint64_t* budget, Outcome* outcome) {
+  iovec parts[kMaxParts];
+  size_t count = 0;
+  size_t next = index_;
+  uint64_t skipped = within_;
+  for (; next < segments_.size() && !segments_[next].file && count < kMaxParts; ++next) {
+    const Segment& segment = segments_[next];
+    parts[count++] = {const_cast<uint8_t*>(segment.data) + skipped, segment.length - skipped};
+    skipped = 0;
+  }
+  const sys::Result sent = sys::send(socket_, parts, count, next < segments_.size());
+  if (!sent.ok()) {
+    *outcome = sent.error == EAGAIN ? Outcome::wait_writable : fail(Call::sendmsg, sent.error);
+    return false;
+  }
+  const uint64_t moved = static_cast<uint64_t>(sent.value);
+  advance(moved);
+  *budget -= std::min(*budget, moved);
+  return true;
+}
+
+// Sends what the budget allows of the current file segment.
+bool Transfer::send_file(uint64_t* budget, Outcome* outcome) {
+  const Segment& segment = current();
+  const uint64_t left = segment.length - within_;
+  if (within_ >= probed_until_) {
+    const uint64_t window = std::min(left, kStepBytes);
+    Residency residency = known_resident_
+                              ? Residency::resident
+                              : probe_residency(*segment.file, segment.offset + within_, window);
+    residency_unknown_ = residency == Residency::unknown;
+    if (residency_unknown_ && DeviceHistory::instance().was_slow(segment.file->device()))
+      residency = Residency::cold;
+    if (residency == Residency::cold) {
+      *outcome = Outcome::cold;
+      return false;
+    }
+    probed_until_ = within_ + window;
+  }
+  // Never more than is left of the range: asking for more leaves the tail corked for 200 ms
+  // (golang/go#41513). Nor more than was probed.
+  const uint64_t wanted = std::min({*budget, left, probed_until_ - within_});
+  const uint64_t began = residency_unknown_ ? monotonic_now() : 0;
+  const sys::Result sent =
+      sys::sendfile(socket_, segment.file->fd(), segment.offset + within_, wanted);
+  if (residency_unknown_)
+    DeviceHistory::instance().record(segment.file->device(), monotonic_now() - began);
+  if (!sent.ok()) {
+    if (sent.error == EAGAIN) {
+      *outcome = Outcome::wait_writable;
+    } else {
+      *outcome = fail(Call::sendfile, sent.error);
+      if (within_ == 0 && means_unsupported(sent.error)) *outcome = Outcome::unsupported;
+    }
+    return false;
+  }
+  if (sent.value == 0) {
+    // `wanted` isn't 0, so this is the end of a file that was longer when the transfer started.
+    *outcome = Outcome::truncated;
+    return false;
+  }
+  sendfile_used_ = true;
+  const uint64_t moved = static_cast<uint64_t>(sent.value);
+  advance(moved);
+  *budget -= moved;
+  return true;
+}
+
+void Transfer::advance(uint64_t count) {
+  transferred_.store(transferred() + count, std::memory_order_relaxed);
+  while (count > 0) {
+    const uint64_t taken = std::min(count, current().length - within_);
+    within_ += taken;
+    count -= taken;
+    if (within_ < current().length) return;
+    ++index_;
+    within_ = 0;
+    probed_until_ = 0;
+  }
+}
+
+FileRange Transfer::cold_range() const {
+  const Segment& segment = current();
+  return {segment.file, segment.offset + within_, std::min(segment.length - within_, kStepBytes)};
+}
+
+void Transfer::warmed() {
+  // Not probed again: a file system that says "cold" for ever would never let the range pass.
+  probed_until_ = within_ + std::min(current().length - within_, kStepBytes);
+  residency_unknown_ = false;
+}
+
+Outcome Transfer::fail(Call call, int error) {
+  failed_call_ = call;
+  error_ = error;
+  return Outcome::failed;
+}
+
+}  // namespace zerocopy
