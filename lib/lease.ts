@@ -19,7 +19,7 @@ type Writev = (batch: Batch, done: Done) => void;
 
 interface Internals {
   _write: Write;
-  _writev?: Writev | null;
+  _writev?: Writev | null | undefined;
 }
 
 interface SocketInternals extends Internals {
@@ -81,20 +81,25 @@ export function whyNoDescriptor(sink: NodeJS.WritableStream): Fallback | undefin
     const name = sink.constructor.name;
     return { code: 'SINK_TYPE', message: `the sink is not a socket but a ${name}`, at: 0 };
   }
-  if (!mayLease(sink)) return foreignWrite();
+  if (!mayLease(sink) || !isNodesOwn(sink)) return foreignWrite();
   const { _handle: handle } = sink as unknown as SocketInternals;
   return handle === null || isKernelHandle(handle) ? undefined : noHandle();
 }
 
-/** Whether a lease can be had: nobody has put a `write`, `_write` or `_writev` of their own. */
+/** Whether a lease can be had: nobody stands between `write` and the hooks. */
 export function mayLease(sink: NodeJS.WritableStream): sink is Writable {
-  if (!(sink instanceof Writable) && !(sink instanceof net.Socket)) return false;
-  if (sink.write !== Writable.prototype.write) return false;
-  const lease = leases.get(sink);
-  if (lease) return lease.isIntact();
-  const prototype: Internals = Object.getPrototypeOf(sink);
-  const { _write, _writev } = sink as unknown as Internals;
-  return _write === prototype._write && _writev === prototype._writev;
+  return (
+    sink instanceof Writable &&
+    sink.write === Writable.prototype.write &&
+    (leases.get(sink)?.isIntact() ?? true)
+  );
+}
+
+/** Whether what a socket does with a chunk, below its lease if it has one, is Node's own. */
+function isNodesOwn(socket: net.Socket): boolean {
+  const { _write, _writev } = leases.get(socket)?.hooked ?? (socket as unknown as Internals);
+  const own = net.Socket.prototype as unknown as Internals;
+  return _write === own._write && _writev === own._writev;
 }
 
 /** Queues a transfer behind what has been written to the sink so far. */
@@ -109,8 +114,8 @@ export function enqueue(sink: Writable, job: Job): void {
 
 class Lease {
   protected readonly sink: Writable;
-  readonly #write: Write;
-  readonly #writev: Writev | null | undefined;
+  /** What the sink had before. */
+  readonly hooked: Internals;
   readonly #hooks: Internals;
   /** What of a batch its turn has not come for. */
   #waiting: Entry[] = [];
@@ -118,17 +123,19 @@ class Lease {
   constructor(sink: Writable) {
     this.sink = sink;
     const { _write, _writev } = sink as unknown as Internals;
-    this.#write = _write;
-    this.#writev = _writev;
+    this.hooked = { _write, _writev };
     this.#hooks = {
       _write: (chunk, encoding, done) => {
         if (chunk instanceof Marker) this.#run(chunk, done);
-        else this.#write.call(sink, chunk, encoding, done);
+        else _write.call(sink, chunk, encoding, done);
       },
-      _writev: (batch, done) => {
-        if (batch.some(({ chunk }) => chunk instanceof Marker)) this.#writeBatch(batch, done);
-        else this.#writev?.call(sink, batch, done);
-      },
+      // A sink without a _writev gets none: Writable then calls _write for each chunk.
+      _writev:
+        _writev &&
+        ((batch, done) => {
+          if (batch.some(({ chunk }) => chunk instanceof Marker)) this.#writeBatch(batch, done);
+          else _writev.call(sink, batch, done);
+        }),
     };
     this.replace('_write', { value: this.#hooks._write });
     if (_writev) this.replace('_writev', { value: this.#hooks._writev });
@@ -142,10 +149,7 @@ class Lease {
 
   isIntact(): boolean {
     const { _write, _writev } = this.sink as unknown as Internals;
-    return (
-      _write === this.#hooks._write &&
-      _writev === (this.#writev ? this.#hooks._writev : this.#writev)
-    );
+    return _write === this.#hooks._write && _writev === this.#hooks._writev;
   }
 
   enqueue(job: Job): void {
@@ -170,7 +174,7 @@ class Lease {
   protected turnOf(done: Done): Turn {
     return {
       queued: true,
-      write: (chunk, accepted) => this.#write.call(this.sink, chunk, 'buffer', accepted),
+      write: (chunk, accepted) => this.hooked._write.call(this.sink, chunk, 'buffer', accepted),
       release: done,
       descriptor: () => ({ fallback: noHandle() }),
       kernelBegan: () => {},
@@ -213,7 +217,7 @@ class Lease {
         this.#waiting = this.#waiting.slice(part.length);
         at += part.length;
         part.allBuffers = batch.allBuffers ?? false;
-        this.#writev?.call(this.sink, part, next);
+        this.hooked._writev?.call(this.sink, part, next);
       }
       walking = false;
     };

@@ -1,6 +1,6 @@
 // Where bytes come from: what `transfer` takes as a source, and how files are opened and held.
 import * as fs from 'node:fs';
-import type { FileHandle } from 'node:fs/promises';
+import { type FileHandle, statfs } from 'node:fs/promises';
 import * as net from 'node:net';
 import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
@@ -196,6 +196,9 @@ export function openSource(source: ParsedSource): OpenSource | Promise<OpenSourc
       throw error;
     }
   };
+  for (const file of files.values()) {
+    if (file.kind === 'file' && !file.sizeKnown) pending.push(learnWhetherSizeIsKnown(file));
+  }
   if (pending.length === 0) return finish();
   return Promise.all(pending).then(finish, async (error: unknown) => {
     await Promise.allSettled(pending);
@@ -349,6 +352,7 @@ async function openLater(path: string, files: Map<string | number, HeldFile>): P
     file.close();
     file = await holdOpened(await open(path, O_RDONLY | O_NOCTTY));
   }
+  if (file.kind === 'file' && !file.sizeKnown) await learnWhetherSizeIsKnown(file);
   files.set(path, file);
 }
 
@@ -365,6 +369,16 @@ async function holdOpened(fd: number): Promise<HeldFile> {
     fs.closeSync(fd);
     throw error;
   }
+}
+
+/** Of tmpfs, ramfs and overlayfs, from statfs(2): their files have the size that they say. */
+const HONEST_FILE_SYSTEMS = new Set([0x01021994, 0x858458f6, 0x794c7630]);
+
+/** Not on this thread: a network's file system asks its server. */
+async function learnWhetherSizeIsKnown(file: HeldFile): Promise<void> {
+  if (process.platform !== 'linux') return;
+  const { type } = await statfs(`/proc/self/fd/${file.fd}`).catch(() => ({ type: 0 }));
+  file.sizeKnown = HONEST_FILE_SYSTEMS.has(type);
 }
 
 function open(path: string, flags: number): Promise<number> {

@@ -92,8 +92,9 @@ export class SourceTruncatedError extends Error {
  * is on its way. Undefined when it already has been.
  */
 function sliceOf(memory: Uint8Array, from: number, count: number): Buffer | undefined {
-  const slice = memory.subarray(from, from + count);
-  return slice.length === count ? Buffer.from(slice) : undefined;
+  // A detached buffer has no length, and subarray() of it throws.
+  if (memory.length < from + count) return undefined;
+  return Buffer.from(memory.subarray(from, from + count));
 }
 
 /** Where a pump puts what it takes, and whom it tells. */
@@ -161,8 +162,11 @@ export class Pump {
     const source = this.#source;
     const taken: unknown = source.read();
     if (taken === null) {
-      if (source.errored) this.#end({ error: source.errored, side: 'source' });
-      else if (source.readableEnded) this.#end({});
+      if (source.errored) {
+        // Its 'error' may be still to come, and is no news then.
+        source.on('error', () => {});
+        this.#end({ error: source.errored, side: 'source' });
+      } else if (source.readableEnded) this.#end({});
       else if (source.destroyed) this.#end({ error: prematureClose(), side: 'source' });
       return false;
     }

@@ -225,6 +225,7 @@ class Transfer implements Job {
     if (sink.kind === 'stream') this.#interrupt(sinkClosed(sink.stream));
   };
   #settled = false;
+  #moving = false;
   #transferred = 0;
   #backend: Backend = 'sendfile';
   #fallback: Fallback | undefined;
@@ -307,10 +308,11 @@ class Transfer implements Job {
   readonly #onError = (error: unknown): void => this.#fail(error as Error);
 
   #proceed(): void {
-    if (this.#settled || !this.#source) return;
+    if (this.#settled || this.#moving || !this.#source) return;
     const source = this.#source;
     if (this.#arguments.sink.kind === 'file' && !this.#openFileSink(source)) return;
     if (!this.#turn) return;
+    this.#moving = true;
     const socket = this.#fallback ?? source.fallback ?? this.#descriptor(this.#turn);
     if ('fd' in socket) {
       this.#nextLeg(socket.fd, source.legs(), this.#turn);
@@ -385,7 +387,8 @@ class Transfer implements Job {
       if (this.#mayFallBack(fallback)) this.#stream(fallback);
       return;
     }
-    this.#fail(error, isSocketError(error) ? error : undefined);
+    if (isSocketError(error)) this.#failBySink(error);
+    else this.#fail(error);
   }
 
   // The stream way, for what has not gone natively.
@@ -406,8 +409,9 @@ class Transfer implements Job {
       },
       ended: ({ error, side, residual }) => {
         this.#pump = undefined;
-        if (!error) then();
-        else this.#fail(error, side === 'sink' ? error : undefined, residual);
+        if (!error) return then();
+        if (side === 'sink') this.#failBySink(error, residual);
+        else this.#fail(error);
       },
     });
     this.#pump?.start();
@@ -444,6 +448,13 @@ class Transfer implements Job {
     });
   }
 
+  /** The sink refused bytes. One that was destroyed by now knows better why. */
+  #failBySink(error: Error, residual?: Buffer): void {
+    const { sink } = this.#arguments;
+    const closed = sink.kind === 'stream' && sink.stream.destroyed;
+    this.#fail(closed ? sinkClosed(sink.stream) : error, error, residual);
+  }
+
   /** Rejects. The sink stays usable, unless `sinkError` tells that it is the one that failed. */
   #fail(failure: Failure, sinkError?: Error, residual?: Buffer): void {
     if (this.#settled) return;
@@ -472,7 +483,11 @@ class Transfer implements Job {
     if (sink.kind === 'stream') sink.stream.off('close', this.#onSinkClose);
     this.#pump?.stop();
     this.#source?.close();
-    debug('%d bytes by %s%s', this.#transferred, this.#backend, describe(this.#fallback));
+    if (debug.enabled) {
+      const { source } = this.#arguments;
+      const way = `${this.#backend}${describe(this.#fallback)}`;
+      debug('%s -> %s: %d bytes by %s', nameOf(source), nameOf(sink), this.#transferred, way);
+    }
   }
 
   #aborted(): Failure {
@@ -530,6 +545,12 @@ function sinkClosed(stream: Writable): Failure {
 
 function isSocketError({ code }: NodeJS.ErrnoException): boolean {
   return code !== undefined && SOCKET_ERRORS.has(code);
+}
+
+function nameOf(end: ParsedSource | ParsedSink): string {
+  if (end.kind === 'stream') return end.stream.constructor.name;
+  if (end.kind === 'file') return String(end.file);
+  return end.parts.map((part) => ('file' in part ? part.file : 'memory')).join(' + ');
 }
 
 function describe(fallback: Fallback | undefined): string {

@@ -208,6 +208,7 @@ void Engine::share_queue() {
 }
 
 void* Engine::mover_main(void* engine) {
+  sys::name_thread("zerocopy-mover");
   static_cast<Engine*>(engine)->move();
   return nullptr;
 }

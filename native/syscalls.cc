@@ -5,6 +5,7 @@
 #include <linux/openat2.h>
 #include <signal.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -254,5 +255,7 @@ Result start_thread(void* (*body)(void*), void* argument) {
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   return {error == 0 ? 0 : -1, error};
 }
+
+void name_thread(const char* name) { ::prctl(PR_SET_NAME, name); }
 
 }  // namespace zerocopy::sys

@@ -86,5 +86,7 @@ Result epoll_wait(int epoll_fd, epoll_event* events, int max_events, int timeout
 Result event_create();
 // A detached thread that takes no signals.
 Result start_thread(void* (*body)(void*), void* argument);
+// The calling thread's name in `top -H` and gdb; the kernel keeps 15 characters of it.
+void name_thread(const char* name);
 
 }  // namespace zerocopy::sys

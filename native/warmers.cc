@@ -25,6 +25,7 @@ bool Warmers::submit(uint64_t device, std::function<void()> job) {
 }
 
 void* Warmers::thread_main(void* warmers) {
+  sys::name_thread("zerocopy-warmer");
   static_cast<Warmers*>(warmers)->work();
   return nullptr;
 }

@@ -1,0 +1,96 @@
+// The processes of the bench: trials and receivers, each on a core of its own.
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { createInterface } from 'node:readline';
+import { fromBench } from './paths.mjs';
+
+const TRIAL_TIMEOUT_MS = 120_000;
+
+/** The first two cores that this process may use, if it may use two and `taskset` is there. */
+const cores = allowedCores();
+
+export const pinned = cores !== undefined;
+
+const children = new Set();
+process.on('exit', () => {
+  for (const child of children) child.kill('SIGKILL');
+});
+
+function allowedCores() {
+  if (spawnSync('taskset', ['--version']).status !== 0) return undefined;
+  const status = readFileSync('/proc/self/status', 'utf8');
+  const list = /^Cpus_allowed_list:\s+(\S+)$/m.exec(status)?.[1] ?? '';
+  const allowed = list.split(',').flatMap((range) => {
+    const [first, last = first] = range.split('-').map(Number);
+    return Array.from({ length: last - first + 1 }, (_, index) => first + index);
+  });
+  return allowed.length < 2 ? undefined : { sender: allowed[0], receiver: allowed[1] };
+}
+
+/**
+ * @param {'sender' | 'receiver'} role
+ * @param {string[]} command
+ * @param {import('node:child_process').SpawnOptions} options
+ */
+function start(role, command, options) {
+  const [file, ...args] = cores ? ['taskset', '-c', `${cores[role]}`, ...command] : command;
+  const child = spawn(file, args, options);
+  children.add(child);
+  child.once('exit', () => children.delete(child));
+  return child;
+}
+
+/**
+ * Runs a trial in a process of its own.
+ * @param {string[]} command
+ * @returns the JSON document that it prints
+ */
+export async function runTrial(command) {
+  const child = start('sender', command, {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    timeout: TRIAL_TIMEOUT_MS,
+  });
+  const output = child.stdout.setEncoding('utf8').toArray();
+  const [status, signal] = await once(child, 'close');
+  if (status !== 0) throw new Error(`${command.join(' ')}: ended with ${signal ?? status}`);
+  return JSON.parse((await output).join(''));
+}
+
+/**
+ * The command of a trial in Node.js.
+ * @param {string} script in bench/trials
+ * @param {object} parameters
+ * @param {string[]} [nodeOptions]
+ */
+export function nodeTrial(script, parameters, nodeOptions = []) {
+  const path = fromBench(`trials/${script}`);
+  return [process.execPath, ...nodeOptions, path, JSON.stringify(parameters)];
+}
+
+/**
+ * Starts a receiver (bench/receiver).
+ * @param {string[]} command
+ */
+export async function startReceiver(command) {
+  const child = start('receiver', command, { stdio: ['pipe', 'pipe', 'inherit'] });
+  const closed = once(child, 'close');
+  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+  /** The next JSON line that it prints. */
+  const next = async () => {
+    const { value, done } = await lines.next();
+    if (done) throw new Error(`${command.join(' ')}: ended early`);
+    return JSON.parse(value);
+  };
+  const { port } = await next();
+  const stop = async () => {
+    child.stdin.end();
+    await closed;
+  };
+  return { port, next, stop };
+}
+
+/** The command of the receiver in Node.js. @param {'discard' | 'sha256'} mode */
+export function nodeReceiver(mode) {
+  return [process.execPath, fromBench('receiver/receiver.mjs'), mode];
+}

@@ -1,0 +1,67 @@
+// What a trial reads of its own process.
+import { readFileSync } from 'node:fs';
+import { monitorEventLoopDelay, performance } from 'node:perf_hooks';
+
+/**
+ * Finer, and the timer behind it would take more of the JavaScript thread than a transfer does.
+ */
+const LOOP_DELAY_RESOLUTION_MS = 5;
+
+/**
+ * Seconds that the JavaScript thread, which is the process's first, has been on a CPU. Undefined
+ * where there is no /proc.
+ */
+function jsThreadSeconds() {
+  // The kernel brings a running thread's count up to date at each tick, every few milliseconds,
+  // and when the thread asks for its process's usage.
+  process.cpuUsage();
+  try {
+    const [nanoseconds] = readFileSync(`/proc/self/task/${process.pid}/schedstat`, 'utf8').split(
+      ' ',
+    );
+    return Number(nanoseconds) / 1e9;
+  } catch {
+    return undefined;
+  }
+}
+
+/** @param {string} key a key of /proc/self/status whose value is in KiB */
+export function statusKiB(key) {
+  const status = readFileSync('/proc/self/status', 'utf8');
+  return Number(new RegExp(`^${key}:\\s+(\\d+) kB$`, 'm').exec(status)?.[1]);
+}
+
+export function cpuSeconds() {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1e6;
+}
+
+/**
+ * Starts to measure.
+ * @returns a function that stops and gives the readings of the time between.
+ */
+export function startReadings() {
+  const delays = monitorEventLoopDelay({ resolution: LOOP_DELAY_RESOLUTION_MS });
+  delays.enable();
+  const utilization = performance.eventLoopUtilization();
+  const began = performance.now();
+  const cpuBefore = cpuSeconds();
+  const jsThreadBefore = jsThreadSeconds();
+  return () => {
+    const jsThreadAfter = jsThreadSeconds();
+    const cpuAfter = cpuSeconds();
+    const ended = performance.now();
+    const { utilization: loopUtilization } = performance.eventLoopUtilization(utilization);
+    delays.disable();
+    return {
+      seconds: (ended - began) / 1000,
+      cpuSeconds: cpuAfter - cpuBefore,
+      ...(jsThreadBefore !== undefined && { jsThreadSeconds: jsThreadAfter - jsThreadBefore }),
+      loopUtilization,
+      // What the timer comes late, beyond the time that it was set to.
+      ...(delays.count > 0 && {
+        loopDelayP99Ms: Math.max(0, delays.percentile(99) / 1e6 - LOOP_DELAY_RESOLUTION_MS),
+      }),
+    };
+  };
+}

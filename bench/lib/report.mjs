@@ -1,0 +1,98 @@
+// How results are shown to people.
+
+/** The figures of trials, in the order of the columns. */
+const FIGURES = {
+  seconds: ['seconds', 3],
+  megabytesPerSecond: ['MB/s', 0],
+  cpuSeconds: ['process CPU s', 3],
+  jsThreadSeconds: ['JS thread CPU s', 4],
+  loopUtilization: ['loop utilization', 3],
+  loopDelayP99Ms: ['loop delay p99 ms', 2],
+  transfers: ['transfers', 0],
+  residentMiB: ['resident MiB', 0],
+  residentKiBEach: ['resident KiB each', 2],
+  descriptorsEach: ['descriptors each', 2],
+};
+
+const LABELS = {
+  'sendfile-c': 'sendfile loop in C',
+  transfer: 'transfer()',
+  pipe: 'createReadStream().pipe()',
+  'pipe-1m': 'createReadStream().pipe(), 1 MiB',
+};
+
+/**
+ * @param {string[][]} rows the first is the head; columns but the first `left` are flush right
+ * @param {number} left
+ */
+function table(rows, left) {
+  const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
+  const line = (row) =>
+    row
+      .map((cell, column) =>
+        column < left ? cell.padEnd(widths[column]) : cell.padStart(widths[column]),
+      )
+      .join('  ')
+      .trimEnd();
+  const rule = widths.map((width) => '─'.repeat(width)).join('──');
+  return [line(rows[0]), rule, ...rows.slice(1).map(line)].join('\n');
+}
+
+/**
+ * @param {import('./summary.mjs').Summary | undefined} summary
+ * @param {number} digits after the point
+ * @param {boolean} spread
+ */
+function figureText(summary, digits, spread) {
+  if (!summary || summary.values.length === 0) return '–';
+  const { median, min, max, values } = summary;
+  const text = median.toFixed(digits);
+  if (!spread || values.length === 1) return text;
+  return `${text} (${min.toFixed(digits)}–${max.toFixed(digits)})`;
+}
+
+/**
+ * A table of what each way took: medians, and from the least to the most.
+ * @param {Record<string, { backend?: string, figures: Record<string, object> }>} ways
+ * @param {object} [options]
+ * @param {boolean} [options.spread]
+ * @param {string[]} [options.omit] figures to leave out
+ * @param {string[]} [options.lastColumn] its head, then a cell for each way
+ */
+export function waysTable(ways, { spread = true, omit = [], lastColumn } = {}) {
+  const results = Object.entries(ways);
+  const columns = Object.keys(FIGURES).filter(
+    (key) => !omit.includes(key) && results.some(([, way]) => way.figures[key]),
+  );
+  const head = ['way', 'backend', ...columns.map((key) => FIGURES[key][0])];
+  const rows = results.map(([id, { backend = '–', figures }]) => [
+    LABELS[id],
+    backend,
+    ...columns.map((key) => figureText(figures[key], FIGURES[key][1], spread)),
+  ]);
+  const all = [head, ...rows];
+  return table(lastColumn ? all.map((row, index) => [...row, lastColumn[index]]) : all, 2);
+}
+
+/** @param {ReturnType<typeof import('./checks.mjs').checkTargets>} checks */
+export function checksTable(checks) {
+  const rows = checks.map(({ what, ratio, atMost, atLeast, met }) => [
+    what,
+    atMost === undefined ? `≥ ${atLeast.toFixed(3)}` : `≤ ${atMost.toFixed(3)}`,
+    ratio.toFixed(3),
+    met ? 'met' : 'missed',
+  ]);
+  return table([['ratio of medians', 'target', 'seen', ''], ...rows], 1);
+}
+
+/** @param {object} result of a scenario */
+export function scenarioText({ name, title, rounds, ways, checks, missing }) {
+  return [
+    `${name}: ${title}; ${rounds === 1 ? '1 round' : `${rounds} rounds`}`,
+    Object.keys(ways).length > 0 && waysTable(ways),
+    checks.length > 0 && checksTable(checks),
+    missing.length > 0 && missing.map((reason) => `missing: ${reason}`).join('\n'),
+  ]
+    .filter(Boolean)
+    .join('\n\n');
+}

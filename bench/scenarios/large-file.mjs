@@ -1,0 +1,59 @@
+// One large file to one receiver: what a byte costs.
+import path from 'node:path';
+import { checkTargets } from '../lib/checks.mjs';
+import { compile } from '../lib/compile.mjs';
+import { startDiscardingReceiver } from '../lib/discard.mjs';
+import { nodeTrial, runTrial } from '../lib/processes.mjs';
+import { runRounds } from '../lib/rounds.mjs';
+import { MiB, makeFile } from '../lib/scratch.mjs';
+
+export const name = 'large-file';
+
+const TARGETS = [
+  { what: 'process CPU, to sendfile in C', figure: 'cpuSeconds', to: 'sendfile-c', atMost: 1.1 },
+  {
+    what: 'throughput, to sendfile in C',
+    figure: 'megabytesPerSecond',
+    to: 'sendfile-c',
+    atLeast: 0.95,
+  },
+  { what: 'process CPU, to pipe()', figure: 'cpuSeconds', to: 'pipe', atMost: 1 / 5 },
+  { what: 'process CPU, to pipe() with 1 MiB', figure: 'cpuSeconds', to: 'pipe-1m', atMost: 1 / 2 },
+];
+
+/** @param {import('../run.mjs').Context} context */
+export async function run({ scratch, quick, rounds, log }) {
+  const size = (quick ? 256 : 1024) * MiB;
+  log('making files');
+  const file = makeFile(path.join(scratch, 'large'), size);
+  const warmUp = makeFile(path.join(scratch, 'large-warm-up'), 16 * MiB);
+  const peer = compile('peers/sendfile.c');
+  const receiver = await startDiscardingReceiver();
+  const { port } = receiver;
+
+  const ways = await runRounds({
+    ways: [...(peer.program ? ['sendfile-c'] : []), 'transfer', 'pipe', 'pipe-1m'],
+    rounds,
+    log,
+    runTrial: async (way) => {
+      const command =
+        way === 'sendfile-c'
+          ? [peer.program, `${port}`, file, warmUp]
+          : nodeTrial('send.mjs', { way, port, files: [file], warmUp });
+      const trial = await runTrial(command);
+      if (trial.bytes !== size) throw new Error(`${way} sent ${trial.bytes} bytes`);
+      return { ...trial, megabytesPerSecond: size / trial.seconds / 1e6 };
+    },
+  });
+  await receiver.stop();
+  return {
+    name,
+    title: `one resident file of ${size / MiB} MiB to one receiver, which discards`,
+    rounds,
+    ways,
+    checks: checkTargets(ways, TARGETS),
+    missing: [peer.missing && `sendfile loop in C (${peer.missing})`, receiver.missing].filter(
+      Boolean,
+    ),
+  };
+}

@@ -1,0 +1,33 @@
+import { expect } from 'vitest';
+import type { TransferResult } from 'zerocopy';
+
+/** Every test of what a transfer does runs over both. `'native'` rejects instead of falling back. */
+export const backends = ['native', 'stream'] as const;
+export type TestedBackend = (typeof backends)[number];
+
+/** Up to here a native transfer of resident bytes is one read and one write. */
+const READ_WAY_BYTES = 24 * 1024;
+
+/** The result of a transfer that went the way it was asked to. */
+export function expectResult(result: TransferResult, backend: TestedBackend, transferred: number) {
+  if (backend === 'stream') {
+    expect(result).toMatchObject({ transferred, backend, fallback: { code: 'REQUESTED', at: 0 } });
+    return;
+  }
+  const small = transferred > 0 && transferred <= READ_WAY_BYTES;
+  expect(result).toEqual({ transferred, backend: small ? 'read' : 'sendfile' });
+}
+
+/** The sizes at which something changes: pages, chunks, the short way, several steps. */
+export const sizes = [
+  0,
+  1,
+  4095,
+  4096,
+  4097,
+  64 * 1024 - 1,
+  64 * 1024,
+  64 * 1024 + 1,
+  128 * 1024 + 16,
+  16 * 1024 * 1024 + 3,
+];

@@ -1,0 +1,37 @@
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { onTestFinished } from 'vitest';
+
+/** On the disk that the repository is on: the temporary folder may be a tmpfs. */
+export const scratchRoot = path.resolve('build/test-scratch');
+
+/** A folder that goes with the test. */
+export function scratchFolder(): string {
+  const folder = fs.mkdtempSync(path.join(scratchRoot, 'test-'));
+  onTestFinished(() => fs.rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+/** Bytes that differ at every offset of interest: a counter, mixed. */
+export function pattern(length: number, seed = 1): Buffer {
+  const words = new Uint32Array(Math.ceil(length / 4));
+  let state = seed >>> 0;
+  for (let i = 0; i < words.length; i++) {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    words[i] = state;
+  }
+  return Buffer.from(words.buffer, 0, length);
+}
+
+export interface TestFile {
+  path: string;
+  content: Buffer;
+}
+
+/** A file of `length` bytes that goes with the test. */
+export function testFile(length: number, folder = scratchFolder()): TestFile {
+  const content = pattern(length);
+  const file = path.join(folder, `${length}-bytes`);
+  fs.writeFileSync(file, content);
+  return { path: file, content };
+}

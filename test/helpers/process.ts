@@ -1,0 +1,82 @@
+import { spawn } from 'node:child_process';
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+
+export function openDescriptors(): number {
+  return fs.readdirSync('/proc/self/fd').length - 1; // without the one that lists them
+}
+
+/** Names of this process's threads. */
+export function threads(): string[] {
+  return fs.readdirSync('/proc/self/task').flatMap((id) => {
+    try {
+      return [fs.readFileSync(`/proc/self/task/${id}/comm`, 'utf8').trim()];
+    } catch {
+      return []; // gone since
+    }
+  });
+}
+
+export const warmers = () => threads().filter((name) => name.startsWith('zerocopy-warm')).length;
+
+/** Waits until a condition holds; fails when it hasn't after 10 s. */
+export async function until(
+  condition: () => boolean,
+  what: string,
+  limitMs = 10_000,
+): Promise<void> {
+  const end = Date.now() + limitMs;
+  while (!condition()) {
+    if (Date.now() > end) throw new Error(`Waited in vain until ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
+
+export const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+
+interface ChildResult {
+  code: number | null;
+  signal: NodeJS.Signals | null;
+  stdout: string;
+  stderr: string;
+}
+
+/** Runs a program of test/programs in a process of its own. */
+export function runNode(
+  program: string,
+  args: string[] = [],
+  options: { execArgv?: string[]; env?: NodeJS.ProcessEnv; wrapper?: string[] } = {},
+): Promise<ChildResult> {
+  const file = path.resolve('test/programs', program);
+  const [command = '', ...rest] = [
+    ...(options.wrapper ?? []),
+    process.execPath,
+    ...(options.execArgv ?? []),
+    file,
+    ...args,
+  ];
+  const child = spawn(command, rest, { env: { ...process.env, ...options.env } });
+  let stdout = '';
+  let stderr = '';
+  child.stdout.on('data', (text) => {
+    stdout += text;
+  });
+  child.stderr.on('data', (text) => {
+    stderr += text;
+  });
+  return new Promise((resolve, reject) => {
+    child.on('error', reject);
+    child.on('close', (code, signal) => resolve({ code, signal, stdout, stderr }));
+  });
+}
+
+/** Promise.withResolvers, which Node 20 lacks. */
+export function withResolvers<T>() {
+  let resolve!: (value: T | PromiseLike<T>) => void;
+  let reject!: (reason: unknown) => void;
+  const promise = new Promise<T>((a, b) => {
+    resolve = a;
+    reject = b;
+  });
+  return { promise, resolve, reject };
+}

@@ -1,0 +1,107 @@
+import { once } from 'node:events';
+import { createRequire } from 'node:module';
+import * as net from 'node:net';
+import * as path from 'node:path';
+import { onTestFinished } from 'vitest';
+import { scratchFolder } from './files';
+
+const { setBuffers } = createRequire(import.meta.url)('../support/build/Release/support.node') as {
+  setBuffers(fd: number, bytes: number): void;
+};
+
+export type SocketKind = 'tcp' | 'unix';
+
+export interface Link {
+  /** What transfers write to. */
+  sink: net.Socket;
+  /** Its other end, paused. */
+  peer: net.Socket;
+}
+
+interface LinkOptions {
+  kind?: SocketKind;
+  /** Size of the buffers of both ends. */
+  buffers?: number;
+  allowHalfOpen?: boolean;
+}
+
+/** Two connected sockets that go with the test. */
+export async function link(options: LinkOptions = {}): Promise<Link> {
+  const { server, address } = await listen(options.kind ?? 'tcp');
+  const accepted = once(server, 'connection') as Promise<[net.Socket]>;
+  const peer = net.connect(address);
+  peer.pause();
+  onTestFinished(() => {
+    peer.destroy();
+  });
+  peer.on('error', () => {});
+  const [sink] = await accepted;
+  onTestFinished(() => {
+    sink.destroy();
+  });
+  if (peer.connecting) await once(peer, 'connect');
+  if (options.buffers !== undefined) shrink({ sink, peer }, options.buffers);
+  server.close();
+  return { sink, peer };
+}
+
+export async function listen(
+  kind: SocketKind,
+  onConnection?: (socket: net.Socket) => void,
+): Promise<{ server: net.Server; address: net.NetConnectOpts }> {
+  const server = net.createServer({ allowHalfOpen: true }, onConnection);
+  onTestFinished(() => {
+    server.close();
+  });
+  if (kind === 'unix') {
+    const file = path.join(scratchFolder(), 's');
+    server.listen(file);
+    await once(server, 'listening');
+    return { server, address: { path: path.relative('.', file) } };
+  }
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return {
+    server,
+    address: { host: '127.0.0.1', port: (server.address() as net.AddressInfo).port },
+  };
+}
+
+export function shrink({ sink, peer }: Link, bytes: number): void {
+  setBuffers(fdOf(sink), bytes);
+  setBuffers(fdOf(peer), bytes);
+}
+
+export function fdOf(socket: net.Socket): number {
+  return (socket as unknown as { _handle: { fd: number } })._handle.fd;
+}
+
+/** All that arrives until the end. */
+export async function receive(peer: net.Socket): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of peer) chunks.push(chunk as Buffer);
+  return Buffer.concat(chunks);
+}
+
+/** The next `length` bytes; the rest stays unread. */
+export async function receiveBytes(peer: net.Socket, length: number): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  let missing = length;
+  while (missing > 0) {
+    const chunk: Buffer | null = peer.read(Math.min(missing, peer.readableLength || 1));
+    if (chunk === null) {
+      if (peer.readableEnded || peer.destroyed) break;
+      await new Promise<void>((resolve) => {
+        const done = () => {
+          peer.off('readable', done).off('close', done);
+          resolve();
+        };
+        peer.on('readable', done).on('close', done);
+      });
+      continue;
+    }
+    chunks.push(chunk);
+    missing -= chunk.length;
+  }
+  return Buffer.concat(chunks);
+}

@@ -1,0 +1,394 @@
+#include "helpers.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <thread>
+
+namespace zerocopy::test {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr uint64_t kBlock = 256 * 1024;
+constexpr uint64_t kLittle = 4096;
+
+// A Unix socket goes down to this. For TCP it would leave a window smaller than one segment of the
+// loopback interface, and every exchange would wait for a timer.
+constexpr int kSmallUnixBuffer = 4096;
+constexpr int kSmallTcpBuffer = 64 * 1024;
+
+uint64_t pattern_word(uint64_t index) {
+  uint64_t word = (index + 1) * 0x9e3779b97f4a7c15;
+  word = (word ^ word >> 30) * 0xbf58476d1ce4e5b9;
+  return word ^ word >> 27;
+}
+
+uint64_t next_device() {
+  static std::atomic<uint64_t> device{1'000'000};
+  return ++device;
+}
+
+void write_all(int fd, uint64_t size) {
+  for (uint64_t at = 0; at < size; at += kBlock) {
+    const Bytes block = pattern(at, std::min(kBlock, size - at));
+    REQUIRE(::pwrite(fd, block.data(), block.size(), static_cast<off_t>(at)) ==
+            static_cast<ssize_t>(block.size()));
+  }
+}
+
+void set_buffer(int fd, int option, int bytes) {
+  REQUIRE(::setsockopt(fd, SOL_SOCKET, option, &bytes, sizeof bytes) == 0);
+}
+
+void connect_tcp(Buffers buffers, UniqueFd* sender, UniqueFd* receiver) {
+  const UniqueFd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  *sender = UniqueFd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (buffers == Buffers::small) {
+    set_buffer(listener.get(), SO_RCVBUF, kSmallTcpBuffer);
+    set_buffer(sender->get(), SO_SNDBUF, kSmallTcpBuffer);
+  }
+  sockaddr_in address{};
+  socklen_t length = sizeof address;
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  auto* generic = reinterpret_cast<sockaddr*>(&address);
+  REQUIRE(::bind(listener.get(), generic, length) == 0);
+  REQUIRE(::listen(listener.get(), 1) == 0);
+  REQUIRE(::getsockname(listener.get(), generic, &length) == 0);
+  REQUIRE(::connect(sender->get(), generic, length) == 0);
+  *receiver = UniqueFd(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  REQUIRE(*receiver);
+}
+
+void connect_unix(Buffers buffers, UniqueFd* sender, UniqueFd* receiver) {
+  int fds[2];
+  REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0);
+  *sender = UniqueFd(fds[0]);
+  *receiver = UniqueFd(fds[1]);
+  if (buffers == Buffers::small) set_buffer(sender->get(), SO_SNDBUF, kSmallUnixBuffer);
+}
+
+int milliseconds_until(Clock::time_point deadline) {
+  const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now());
+  return static_cast<int>(std::max<int64_t>(0, left.count()));
+}
+
+// Appends what there is, up to `count` bytes, waiting for the first. False at the end of the
+// stream, when it was reset, and when nothing came.
+bool receive_some(int fd, uint64_t count, Clock::time_point deadline, Bytes* received) {
+  pollfd ready{fd, POLLIN, 0};
+  if (::poll(&ready, 1, milliseconds_until(deadline)) <= 0) return false;
+  const size_t before = received->size();
+  received->resize(before + std::min(count, kBlock));
+  const ssize_t n = ::recv(fd, received->data() + before, received->size() - before, MSG_DONTWAIT);
+  received->resize(before + static_cast<size_t>(std::max<ssize_t>(0, n)));
+  return n > 0;
+}
+
+}  // namespace
+
+bool eventually(const std::function<bool()>& condition) {
+  const auto deadline = Clock::now() + kPatience;
+  while (!condition()) {
+    if (Clock::now() > deadline) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  return true;
+}
+
+size_t count_descriptors() {
+  DIR* directory = ::opendir("/proc/self/fd");
+  REQUIRE(directory != nullptr);
+  size_t count = 0;
+  while (::readdir(directory) != nullptr) ++count;
+  ::closedir(directory);
+  return count;
+}
+
+void install_trampolines() {
+  Calls calls = kernel;
+  calls.sendfile = Seam<&Calls::sendfile>::trampoline;
+  calls.splice = Seam<&Calls::splice>::trampoline;
+  calls.copy_file_range = Seam<&Calls::copy_file_range>::trampoline;
+  calls.send = Seam<&Calls::send>::trampoline;
+  calls.read_nowait = Seam<&Calls::read_nowait>::trampoline;
+  calls.read = Seam<&Calls::read>::trampoline;
+  calls.readahead = Seam<&Calls::readahead>::trampoline;
+  calls.cached_pages = Seam<&Calls::cached_pages>::trampoline;
+  calls.open_cached = Seam<&Calls::open_cached>::trampoline;
+  calls.duplicate = Seam<&Calls::duplicate>::trampoline;
+  calls.status_flags = Seam<&Calls::status_flags>::trampoline;
+  calls.status = Seam<&Calls::status>::trampoline;
+  calls.pipe = Seam<&Calls::pipe>::trampoline;
+  calls.epoll_create = Seam<&Calls::epoll_create>::trampoline;
+  calls.epoll_control = Seam<&Calls::epoll_control>::trampoline;
+  calls.epoll_wait = Seam<&Calls::epoll_wait>::trampoline;
+  calls.event_create = Seam<&Calls::event_create>::trampoline;
+  calls.thread_create = Seam<&Calls::thread_create>::trampoline;
+  sys::calls = calls;
+}
+
+void Gate::wait() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  ++arrivals_;
+  changed_.notify_all();
+  changed_.wait_for(lock, kPatience, [&] { return open_; });
+}
+
+void Gate::open() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  open_ = true;
+  changed_.notify_all();
+}
+
+bool Gate::reached_by(int count) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  return changed_.wait_for(lock, kPatience, [&] { return arrivals_ >= count; });
+}
+
+int Gate::arrivals() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return arrivals_;
+}
+
+Bytes pattern(uint64_t offset, uint64_t length) {
+  Bytes bytes(length);
+  uint64_t word = pattern_word(offset / 8) >> offset % 8 * 8;
+  for (uint64_t i = 0; i < length; ++i) {
+    if ((offset + i) % 8 == 0) word = pattern_word((offset + i) / 8);
+    bytes[i] = static_cast<uint8_t>(word);
+    word >>= 8;
+  }
+  return bytes;
+}
+
+std::string difference(const Bytes& received, const Bytes& expected) {
+  const auto ends =
+      std::mismatch(received.begin(), received.end(), expected.begin(), expected.end());
+  if (ends.first == received.end() && ends.second == expected.end()) return "";
+  return "of " + std::to_string(received.size()) + " bytes received and " +
+         std::to_string(expected.size()) + " expected the first " +
+         std::to_string(ends.first - received.begin()) + " are equal";
+}
+
+Bytes concatenation(std::initializer_list<Bytes> parts) {
+  Bytes whole;
+  for (const Bytes& part : parts) whole.insert(whole.end(), part.begin(), part.end());
+  return whole;
+}
+
+TestFile::TestFile(uint64_t size) : TestFile(size, next_device()) {}
+
+TestFile::TestFile(uint64_t size, uint64_t device) {
+  directory_ = ZEROCOPY_SCRATCH "/file-XXXXXX";
+  REQUIRE(::mkdtemp(directory_.data()) != nullptr);
+  path_ = directory_ + "/data";
+  UniqueFd fd(::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  REQUIRE(fd);
+  write_all(fd.get(), size);
+  file_ = std::make_shared<const File>(std::move(fd), device);
+}
+
+TestFile::~TestFile() {
+  ::unlink(path_.c_str());
+  ::rmdir(directory_.c_str());
+}
+
+void TestFile::truncate(uint64_t size) {
+  REQUIRE(::ftruncate(fd(), static_cast<off_t>(size)) == 0);
+}
+
+bool TestFile::evict() {
+  REQUIRE(::fsync(fd()) == 0);
+  ::posix_fadvise(fd(), 0, 0, POSIX_FADV_DONTNEED);
+  return probe_residency(*file_, 0, 1) == Residency::cold;
+}
+
+SocketPair::SocketPair(Family family, Buffers buffers) {
+  (family == Family::tcp ? connect_tcp : connect_unix)(buffers, &sender_, &receiver_);
+  REQUIRE(::fcntl(sender(), F_SETFL, O_NONBLOCK) == 0);
+}
+
+size_t SocketPair::fill() {
+  const Bytes filler(1024);
+  size_t filled = 0;
+  for (;;) {
+    const ssize_t n = ::send(sender(), filler.data(), filler.size(), MSG_NOSIGNAL);
+    if (n < 0) break;
+    filled += static_cast<size_t>(n);
+  }
+  REQUIRE(errno == EAGAIN);
+  return filled;
+}
+
+Bytes receive(int fd, uint64_t count) {
+  const auto deadline = Clock::now() + kPatience;
+  Bytes received;
+  while (received.size() < count &&
+         receive_some(fd, count - received.size(), deadline, &received)) {
+  }
+  return received;
+}
+
+Bytes receive_rest(int fd) {
+  return receive(fd, ~uint64_t{0});
+}
+
+Bytes receive_available(int fd) {
+  Bytes received;
+  receive_some(fd, kLittle, Clock::now() + kPatience, &received);
+  return received;
+}
+
+std::string receive_pattern(int fd, uint64_t offset, uint64_t count) {
+  while (count > 0) {
+    const uint64_t some = std::min(count, kBlock);
+    const std::string different = difference(receive(fd, some), pattern(offset, some));
+    if (!different.empty()) return "from " + std::to_string(offset) + ": " + different;
+    offset += some;
+    count -= some;
+  }
+  return "";
+}
+
+ssize_t sendfile_whole(int out_fd, int in_fd, off_t* offset, size_t count) {
+  const auto deadline = Clock::now() + kPatience;
+  size_t sent = 0;
+  while (sent < count) {
+    const ssize_t n = kernel.sendfile(out_fd, in_fd, offset, count - sent);
+    if (n == 0) break;
+    if (n > 0) {
+      sent += static_cast<size_t>(n);
+      continue;
+    }
+    pollfd ready{out_fd, POLLOUT, 0};
+    if (errno != EAGAIN || ::poll(&ready, 1, milliseconds_until(deadline)) <= 0) return -1;
+  }
+  return static_cast<ssize_t>(sent);
+}
+
+Driven drive(Transfer& transfer, SocketPair& pair) {
+  const auto deadline = Clock::now() + kPatience;
+  Driven driven{};
+  for (;;) {
+    driven.outcome = transfer.step();
+    if (driven.outcome == Outcome::wait_writable) {
+      pollfd ready[] = {{pair.sender(), POLLOUT, 0}, {pair.receiver(), POLLIN, 0}};
+      ::poll(ready, 2, milliseconds_until(deadline));
+      if (ready[1].revents != 0) receive_some(pair.receiver(), kLittle, deadline, &driven.received);
+    } else if (driven.outcome == Outcome::cold) {
+      const FileRange range = transfer.cold_range();
+      warm(*range.file, range.offset, range.length);
+      transfer.warmed();
+    } else if (driven.outcome != Outcome::again) {
+      break;
+    }
+    REQUIRE(Clock::now() < deadline);
+  }
+  pair.close_sender();
+  while (receive_some(pair.receiver(), kBlock, deadline, &driven.received)) {
+  }
+  return driven;
+}
+
+void Recorder::complete(const Completion& completion) {
+  if (watcher_) watcher_(completion);
+  std::lock_guard<std::mutex> lock(mutex_);
+  completions_.push_back(completion);
+  changed_.notify_all();
+}
+
+Completion Recorder::wait_for(TransferId id) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  const auto is_it = [id](const Completion& completion) { return completion.id == id; };
+  auto found = completions_.end();
+  const bool came = changed_.wait_for(lock, kPatience, [&] {
+    found = std::find_if(completions_.begin(), completions_.end(), is_it);
+    return found != completions_.end();
+  });
+  REQUIRE(came);
+  return *found;
+}
+
+bool Recorder::wait_until(size_t count) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  return changed_.wait_for(lock, kPatience, [&] { return completions_.size() >= count; });
+}
+
+std::vector<Completion> Recorder::all() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return completions_;
+}
+
+size_t Recorder::count() {
+  return all().size();
+}
+
+size_t Recorder::count(TransferId id) {
+  const std::vector<Completion> completions = all();
+  return static_cast<size_t>(
+      std::count_if(completions.begin(), completions.end(),
+                    [id](const Completion& completion) { return completion.id == id; }));
+}
+
+Engine& new_engine(int movers) {
+  static std::vector<Engine*>& engines = *new std::vector<Engine*>;
+  engines.push_back(new Engine);
+  engines.back()->set_movers(movers);
+  return *engines.back();
+}
+
+Engine& started_engine(int movers) {
+  Engine& engine = new_engine(movers);
+  const SocketPair pair(Family::unix_stream);
+  const auto recorder = std::make_shared<Recorder>();
+  recorder->wait_for(submit(engine, pair.sender(), {}, recorder));
+  return engine;
+}
+
+Warmers& new_warmers() {
+  static std::vector<Warmers*>& all = *new std::vector<Warmers*>;
+  all.push_back(new Warmers);
+  return *all.back();
+}
+
+TransferId submit(Engine& engine, int socket, std::vector<Segment> segments,
+                  const std::shared_ptr<Client>& client) {
+  auto transfer = std::make_unique<Transfer>(socket, std::move(segments));
+  REQUIRE(transfer->own_memory_and_socket() == 0);
+  int error = 0;
+  const TransferId id = engine.submit(&transfer, client, &error);
+  REQUIRE(id != 0);
+  return id;
+}
+
+ThreadCount::ThreadCount()
+    : seam_([counts = counts_](void* (*body)(void*), void* argument) {
+        auto start = std::make_unique<Start>(Start{body, argument, counts});
+        ++counts->started;
+        ++counts->alive;
+        const int error = kernel.thread_create(thread_main, start.get());
+        if (error == 0) {
+          start.release();  // the thread's now
+        } else {
+          --counts->started;
+          --counts->alive;
+        }
+        return error;
+      }) {}
+
+void* ThreadCount::thread_main(void* argument) {
+  const std::unique_ptr<Start> start(static_cast<Start*>(argument));
+  start->body(start->argument);
+  --start->counts->alive;
+  return nullptr;
+}
+
+}  // namespace zerocopy::test

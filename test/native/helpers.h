@@ -1,0 +1,312 @@
+#pragma once
+
+#include <ostream>  // without it doctest can print little of what the standard library has
+
+#include <doctest/doctest.h>
+
+#include <errno.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "engine.h"
+#include "file.h"
+#include "syscalls.h"
+#include "transfer.h"
+#include "unique_fd.h"
+
+namespace zerocopy::test {
+
+using sys::Calls;
+using Bytes = std::vector<uint8_t>;
+
+// The calls themselves, for replacements that pass on what they are given.
+inline const Calls& kernel = sys::kKernelCalls;
+
+// No test depends on how long anything takes: this ends what would hang.
+inline constexpr std::chrono::seconds kPatience{60};
+
+// The sizes at which pages, steps and pipes begin and end.
+inline constexpr uint64_t kSizes[] = {
+    0, 1, 4095, 4096, 4097, 64 * 1024 - 1, 64 * 1024, 64 * 1024 + 1, 128 * 1024 + 16};
+
+// A segment of more than this can't go by reading.
+inline constexpr uint64_t kBeyondReadWay = kReadWayBytes + 1;
+
+// Waits for what tells nobody when it happens: a thread's end, a descriptor's close.
+bool eventually(const std::function<bool()>& condition);
+
+size_t count_descriptors();
+
+// Checks that a test leaves as many descriptors as there were. Comes before whatever holds some.
+class DescriptorGuard {
+ public:
+  DescriptorGuard() : before_(count_descriptors()) {}
+  // A warmer may hold a file for a moment after the transfer that needed it has ended.
+  ~DescriptorGuard() {
+    CHECK(eventually([&] { return count_descriptors() == before_; }));
+  }
+
+ private:
+  const size_t before_;
+};
+
+inline int fail_with(int error) {
+  errno = error;
+  return -1;
+}
+
+// Replaces one entry of sys::calls for as long as it lives.
+//
+// The table itself holds trampolines from the start of main() to its end, because threads of
+// engines read it all the time. A trampoline calls the handler, if there is one, else the kernel.
+// The destructor waits until no thread is in the handler, which may thus refer to what was declared
+// before it; so a handler must never block for ever, epoll_wait included.
+template <auto entry>
+class Seam;
+
+template <typename Value, typename... Arguments, Value (*Calls::*entry)(Arguments...)>
+class Seam<entry> {
+ public:
+  using Handler = std::function<Value(Arguments...)>;
+
+  explicit Seam(Handler handler) {
+    State& state = shared();
+    std::lock_guard<std::mutex> lock(state.mutex);
+    REQUIRE_FALSE(state.replaced);
+    state.handler = std::move(handler);
+    state.replaced = true;
+  }
+
+  ~Seam() {
+    State& state = shared();
+    std::unique_lock<std::mutex> lock(state.mutex);
+    state.replaced = false;
+    state.left.wait(lock, [&] { return state.inside == 0; });
+    state.handler = nullptr;
+  }
+
+  Seam(const Seam&) = delete;
+  Seam& operator=(const Seam&) = delete;
+
+  static Value trampoline(Arguments... arguments) {
+    State& state = shared();
+    {
+      std::unique_lock<std::mutex> lock(state.mutex);
+      if (!state.replaced) {
+        lock.unlock();
+        return (kernel.*entry)(arguments...);
+      }
+      ++state.inside;
+    }
+    const Value value = state.handler(arguments...);
+    const int error = errno;
+    {
+      std::lock_guard<std::mutex> lock(state.mutex);
+      if (--state.inside == 0) state.left.notify_all();
+    }
+    errno = error;
+    return value;
+  }
+
+ private:
+  struct State {
+    std::mutex mutex;
+    std::condition_variable left;
+    Handler handler;
+    bool replaced = false;
+    int inside = 0;  // threads that are in the handler
+  };
+
+  static State& shared() {
+    static State& state = *new State;  // leaked: threads outlive static destructors
+    return state;
+  }
+};
+
+// What the file system under the tests can tell of its page cache is not for them to depend on.
+struct AllResident {
+  Seam<&Calls::read_nowait> looks{kernel.read};
+};
+
+struct AllCold {
+  Seam<&Calls::read_nowait> looks{[](int, void*, size_t, off_t) { return fail_with(EAGAIN); }};
+};
+
+struct NobodyKnows {
+  Seam<&Calls::read_nowait> looks{[](int, void*, size_t, off_t) { return fail_with(EOPNOTSUPP); }};
+  Seam<&Calls::cached_pages> counts{[](int, uint64_t, uint64_t) { return fail_with(EOPNOTSUPP); }};
+};
+
+// Puts the trampolines in place. Before any thread is started.
+void install_trampolines();
+
+// Holds threads until it is opened.
+class Gate {
+ public:
+  void wait();
+  void open();
+  // Whether `count` threads have come to wait(), since the gate was made.
+  bool reached_by(int count);
+  int arrivals();
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  int arrivals_ = 0;
+  bool open_ = false;
+};
+
+// The bytes of every file and buffer of the tests: each place in them looks different.
+Bytes pattern(uint64_t offset, uint64_t length);
+
+// Where two byte strings first differ, "" if they are equal.
+std::string difference(const Bytes& received, const Bytes& expected);
+
+Bytes concatenation(std::initializer_list<Bytes> parts);
+
+// A file on disk that begins with pattern(0, size).
+class TestFile {
+ public:
+  // Each has a device number of its own, so that no test learns from what another's disk did.
+  explicit TestFile(uint64_t size);
+  TestFile(uint64_t size, uint64_t device);
+  ~TestFile();
+
+  int fd() const { return file_->fd(); }
+  const std::string& path() const { return path_; }
+  uint64_t device() const { return file_->device(); }
+  const std::shared_ptr<const File>& file() const { return file_; }
+  Segment range(uint64_t offset, uint64_t length) const {
+    return Segment::of_file(file_, offset, length);
+  }
+
+  void truncate(uint64_t size);
+  // Asks the kernel to drop the file from the page cache; whether it has.
+  bool evict();
+
+ private:
+  std::string directory_;
+  std::string path_;
+  std::shared_ptr<const File> file_;
+};
+
+inline Segment memory(const Bytes& bytes) {
+  return Segment::of_memory(bytes.data(), bytes.size());
+}
+
+template <typename... Segments>
+std::vector<Segment> gather(Segments&&... segments) {
+  std::vector<Segment> list;
+  (list.push_back(std::move(segments)), ...);
+  return list;
+}
+
+enum class Family { unix_stream, tcp };
+inline constexpr Family kFamilies[] = {Family::unix_stream, Family::tcp};
+
+enum class Buffers { usual, small };
+
+// Two connected sockets; the sender is in non-blocking mode, as Node's are.
+class SocketPair {
+ public:
+  explicit SocketPair(Family family, Buffers buffers = Buffers::usual);
+
+  int sender() const { return sender_.get(); }
+  int receiver() const { return receiver_.get(); }
+  void close_sender() { sender_.reset(); }
+  void close_receiver() { receiver_.reset(); }
+
+  // Sends until the socket takes no more, and returns how much that was. Of Unix sockets only: a
+  // TCP socket may take more a moment later, when the peer's kernel has taken its bytes.
+  size_t fill();
+
+ private:
+  UniqueFd sender_;
+  UniqueFd receiver_;
+};
+
+// What comes within kPatience, up to `count` bytes or the end.
+Bytes receive(int fd, uint64_t count);
+Bytes receive_rest(int fd);
+// What there is, once there is something. A little at a time, as a slow reader does.
+Bytes receive_available(int fd);
+// The same as receive() followed by a comparison with pattern(offset, count), in little memory.
+std::string receive_pattern(int fd, uint64_t offset, uint64_t count);
+
+// sendfile(2) to a client that takes whatever it is offered: always the full count.
+ssize_t sendfile_whole(int out_fd, int in_fd, off_t* offset, size_t count);
+
+struct Driven {
+  Outcome outcome;
+  Bytes received;
+};
+
+// Steps a transfer to its end as the engine does, on this thread, reading at the other end whenever
+// the socket is full. Then closes the sender and reads what is left.
+Driven drive(Transfer& transfer, SocketPair& pair);
+
+// Collects completions.
+class Recorder : public Client {
+ public:
+  Recorder() = default;
+  explicit Recorder(std::function<void(const Completion&)> watcher)
+      : watcher_(std::move(watcher)) {}
+
+  void complete(const Completion& completion) override;
+
+  Completion wait_for(TransferId id);
+  bool wait_until(size_t count);
+  std::vector<Completion> all();
+  size_t count();
+  size_t count(TransferId id);
+
+ private:
+  const std::function<void(const Completion&)> watcher_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<Completion> completions_;
+};
+
+// Engines and warmers are never destroyed: their threads may run for as long as the process.
+Engine& new_engine(int movers);
+// One whose movers run already, with the descriptors that it needs for itself.
+Engine& started_engine(int movers);
+Warmers& new_warmers();
+
+TransferId submit(Engine& engine, int socket, std::vector<Segment> segments,
+                  const std::shared_ptr<Client>& client);
+
+// Counts the threads that are started while it lives, to their end.
+class ThreadCount {
+ public:
+  ThreadCount();
+  int started() const { return counts_->started; }
+  int alive() const { return counts_->alive; }
+
+ private:
+  struct Counts {
+    std::atomic<int> started{0};
+    std::atomic<int> alive{0};
+  };
+  struct Start {
+    void* (*body)(void*);
+    void* argument;
+    std::shared_ptr<Counts> counts;
+  };
+  static void* thread_main(void* start);
+
+  std::shared_ptr<Counts> counts_ = std::make_shared<Counts>();
+  Seam<&Calls::thread_create> seam_;
+};
+
+}  // namespace zerocopy::test

@@ -1,0 +1,938 @@
+#include "transfer.h"
+
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include <algorithm>
+
+#include "helpers.h"
+
+namespace zerocopy::test {
+namespace {
+
+constexpr int kUnsupported[] = {ENOSYS, EPERM, EINVAL, EOPNOTSUPP, EIO};
+
+struct Asked {
+  int file;
+  uint64_t offset;
+  uint64_t count;
+};
+
+// sendfile(2) with its arguments written down. `limit` is the most that one call moves.
+class SendfileLog {
+ public:
+  explicit SendfileLog(size_t limit = ~size_t{0})
+      : seam_([this, limit](int out_fd, int in_fd, off_t* offset, size_t count) {
+          calls.push_back({in_fd, static_cast<uint64_t>(*offset), count});
+          return kernel.sendfile(out_fd, in_fd, offset, std::min(count, limit));
+        }) {}
+
+  std::vector<Asked> calls;
+
+ private:
+  Seam<&Calls::sendfile> seam_;
+};
+
+// sendmsg(2) the same way. `limit` is the most that one call takes of its first part.
+class SendLog {
+ public:
+  struct Sent {
+    size_t parts;
+    bool more;
+  };
+
+  explicit SendLog(size_t limit = ~size_t{0})
+      : seam_([this, limit](int fd, const iovec* parts, size_t part_count, int flags) {
+          calls.push_back({part_count, (flags & MSG_MORE) != 0});
+          if (limit == ~size_t{0}) return kernel.send(fd, parts, part_count, flags);
+          const iovec part{parts[0].iov_base, std::min(parts[0].iov_len, limit)};
+          return kernel.send(fd, &part, 1, flags);
+        }) {}
+
+  std::vector<Sent> calls;
+
+ private:
+  Seam<&Calls::send> seam_;
+};
+
+// A sendfile(2) that fails at one call, counted from 0 in the transfer.
+class FailingSendfile {
+ public:
+  FailingSendfile(int at, int error)
+      : seam_([this, at, error](int out_fd, int in_fd, off_t* offset, size_t count) -> ssize_t {
+          if (calls++ == at) return fail_with(error);
+          return kernel.sendfile(out_fd, in_fd, offset, std::min<size_t>(count, 5000));
+        }) {}
+
+  int calls = 0;
+
+ private:
+  Seam<&Calls::sendfile> seam_;
+};
+
+void check_failure(const Transfer& transfer, Call call, int error) {
+  CHECK(transfer.failed_call() == call);
+  CHECK(transfer.error() == error);
+}
+
+TEST_CASE("a range of any size arrives whole") {
+  DescriptorGuard guard;
+  AllResident resident;
+  TestFile file(200'000);
+  for (const Family family : kFamilies) {
+    for (const uint64_t size : kSizes) {
+      for (const uint64_t offset : {uint64_t{0}, uint64_t{4095}}) {
+        CAPTURE(static_cast<int>(family));
+        CAPTURE(size);
+        CAPTURE(offset);
+        SocketPair pair(family);
+        Transfer transfer(pair.sender(), gather(file.range(offset, size)));
+        const Driven driven = drive(transfer, pair);
+        CHECK(driven.outcome == Outcome::done);
+        CHECK(difference(driven.received, pattern(offset, size)) == "");
+        CHECK(transfer.transferred() == size);
+        const bool tiny = size > 0 && size <= kReadWayBytes;
+        CHECK(transfer.backend() == (tiny ? Backend::read : Backend::sendfile));
+        check_failure(transfer, Call::none, 0);
+      }
+    }
+  }
+}
+
+TEST_CASE("a range goes through a socket with hardly any buffer") {
+  DescriptorGuard guard;
+  AllResident resident;
+  TestFile file(200'000);
+  for (const Family family : kFamilies) {
+    for (const uint64_t size : kSizes) {
+      CAPTURE(static_cast<int>(family));
+      CAPTURE(size);
+      SocketPair pair(family, Buffers::small);
+      Transfer transfer(pair.sender(), gather(file.range(4097, size)));
+      const Driven driven = drive(transfer, pair);
+      CHECK(driven.outcome == Outcome::done);
+      CHECK(difference(driven.received, pattern(4097, size)) == "");
+      CHECK(transfer.transferred() == size);
+      if (size > kReadWayBytes) CHECK(transfer.backend() == Backend::sendfile);
+    }
+  }
+}
+
+TEST_CASE("a gather list arrives in its order") {
+  DescriptorGuard guard;
+  AllResident resident;
+  TestFile first(100'000), second(100'000);
+  const Bytes header = pattern(1'000'000, 100), middle = pattern(2'000'000, 70'000),
+              trailer = pattern(3'000'000, 1), none;
+  const Bytes expected = concatenation(
+      {header, pattern(1, 65'537), middle, pattern(4096, 4096), pattern(0, 1), trailer});
+  for (const Family family : kFamilies) {
+    for (const Buffers buffers : {Buffers::usual, Buffers::small}) {
+      CAPTURE(static_cast<int>(family));
+      SocketPair pair(family, buffers);
+      Transfer transfer(pair.sender(), gather(memory(none), memory(header), first.range(0, 0),
+                                              first.range(1, 65'537), memory(none), memory(middle),
+                                              second.range(4096, 4096), first.range(0, 1),
+                                              second.range(9, 0), memory(trailer), memory(none)));
+      const Driven driven = drive(transfer, pair);
+      CHECK(driven.outcome == Outcome::done);
+      CHECK(difference(driven.received, expected) == "");
+      CHECK(transfer.transferred() == expected.size());
+      CHECK(transfer.backend() == Backend::sendfile);
+    }
+  }
+}
+
+TEST_CASE("nothing at all is done at once") {
+  DescriptorGuard guard;
+  TestFile file(1);
+  const Bytes none;
+  SocketPair pair(Family::unix_stream);
+  SendLog sends;
+  SendfileLog sendfiles;
+  SUBCASE("no segment") {
+    CHECK(Transfer(pair.sender(), {}).step() == Outcome::done);
+  }
+  SUBCASE("empty segments") {
+    Transfer transfer(pair.sender(), gather(memory(none), file.range(0, 0)));
+    CHECK(transfer.step() == Outcome::done);
+  }
+  SUBCASE("on the caller's thread") {
+    Outcome outcome = Outcome::failed;
+    CHECK(Transfer(pair.sender(), {}).step_if_short(&outcome));
+    CHECK(outcome == Outcome::done);
+  }
+  CHECK(sends.calls.empty());
+  CHECK(sendfiles.calls.empty());
+}
+
+TEST_CASE("short counts lose nothing") {
+  DescriptorGuard guard;
+  AllResident resident;
+  TestFile file(200'000);
+  const Bytes header = pattern(1'000'000, 301), trailer = pattern(2'000'000, 7);
+  SocketPair pair(Family::tcp);
+  SUBCASE("of sendfile") {
+    SendfileLog log(999);
+    Transfer transfer(pair.sender(),
+                      gather(memory(header), file.range(3, 65'537), memory(trailer)));
+    const Driven driven = drive(transfer, pair);
+    CHECK(driven.outcome == Outcome::done);
+    CHECK(difference(driven.received, concatenation({header, pattern(3, 65'537), trailer})) == "");
+    CHECK(log.calls.size() >= 66);
+  }
+  SUBCASE("of sendmsg") {
+    SendLog log(1);
+    Transfer transfer(pair.sender(), gather(memory(header), file.range(3, 65'537), memory(trailer),
+                                            memory(header)));
+    const Driven driven = drive(transfer, pair);
+    CHECK(driven.outcome == Outcome::done);
+    CHECK(difference(driven.received,
+                     concatenation({header, pattern(3, 65'537), trailer, header})) == "");
+    CHECK(log.calls.size() >= header.size() + trailer.size() + header.size());
+  }
+  SUBCASE("of sendmsg, where all was read at once") {
+    SendLog log(1);
+    SendfileLog sendfiles;
+    Transfer transfer(pair.sender(),
+                      gather(file.range(3, 4097), memory(trailer), file.range(9, 11)));
+    CHECK(transfer.step() == Outcome::again);
+    CHECK(transfer.transferred() == 1);
+    CHECK(transfer.backend() == Backend::read);
+    const Driven driven = drive(transfer, pair);
+    CHECK(driven.outcome == Outcome::done);
+    CHECK(difference(driven.received, concatenation({pattern(3, 4097), trailer, pattern(9, 11)})) ==
+          "");
+    CHECK(transfer.backend() == Backend::sendfile);
+    REQUIRE_FALSE(sendfiles.calls.empty());
+    CHECK(sendfiles.calls[0].offset == 4);
+    CHECK(sendfiles.calls[0].count == 4096);
+  }
+}
+
+TEST_CASE("a full socket is waited for, with nothing lost and nothing sent twice") {
+  DescriptorGuard guard;
+  AllResident resident;
+  TestFile file(200'000);
+  const Bytes bytes = pattern(1'000'000, 70'000);
+  SocketPair pair(Family::unix_stream, Buffers::small);
+  const size_t filled = pair.fill();
+  std::vector<Segment> segments;
+  Bytes expected;
+  SUBCASE("a file") {
+    segments = gather(file.range(1, 131'088));
+    expected = pattern(1, 131'088);
+  }
+  SUBCASE("memory") {
+    segments = gather(memory(bytes));
+    expected = bytes;
+  }
+  SUBCASE("a tiny file, which is read") {
+    segments = gather(file.range(1, 4097));
+    expected = pattern(1, 4097);
+  }
+  Transfer transfer(pair.sender(), std::move(segments));
+  CHECK(transfer.step() == Outcome::wait_writable);
+  CHECK(transfer.step() == Outcome::wait_writable);
+  CHECK(transfer.transferred() == 0);
+  check_failure(transfer, Call::none, 0);
+  CHECK(receive(pair.receiver(), filled).size() == filled);
+  const Driven driven = drive(transfer, pair);
+  CHECK(driven.outcome == Outcome::done);
+  CHECK(difference(driven.received, expected) == "");
+}
+
+TEST_CASE("EAGAIN in the middle keeps the position") {
+  DescriptorGuard guard;
+  AllResident resident;
+  TestFile file(200'000);
+  SocketPair pair(Family::tcp);
+  FailingSendfile seam(2, EAGAIN);
+  Transfer transfer(pair.sender(), gather(file.range(7, 65'537)));
+  CHECK(transfer.step() == Outcome::wait_writable);
+  CHECK(transfer.transferred() == 10'000);
+  const Driven driven = drive(transfer, pair);
+  CHECK(driven.outcome == Outcome::done);
+  CHECK(difference(driven.received, pattern(7, 65'537)) == "");
+}
+
+TEST_CASE("what the kernel can't do at a segment's first call is unsupported") {
+  DescriptorGuard guard;
+  AllResident resident;
+  TestFile file(200'000);
+  const Bytes header = pattern(1'000'000, 70'000);
+  const auto check_unsupported = [](int at, int error, std::vector<Segment> segments,
+                                    const Bytes& gone_before) {
+    CAPTURE(error);
+    SocketPair pair(Family::tcp);
+    FailingSendfile seam(at, error);
+    Transfer transfer(pair.sender(), std::move(segments));
+    const Driven driven = drive(transfer, pair);
+    CHECK(driven.outcome == Outcome::unsupported);
+    CHECK(difference(driven.received, gone_before) == "");
+    CHECK(transfer.transferred() == gone_before.size());
+    CHECK(seam.calls == at + 1);
+    check_failure(transfer, Call::sendfile, error);
+  };
+  for (const int error : kUnsupported) {
+    check_unsupported(0, error, gather(file.range(0, 65'537)), {});
+    check_unsupported(0, error, gather(memory(header), file.range(0, 65'537)), header);
+    // Six calls of 5000 bytes, and the next one is the second range's first.
+    check_unsupported(6, error, gather(file.range(0, 30'000), file.range(1, 30'000)),
+                      pattern(0, 30'000));
+  }
+}
+
+TEST_CASE("the same errors after a segment's first bytes are failures") {
+  DescriptorGuard guard;
+  AllResident resident;
+  TestFile file(200'000);
+  for (const int error : kUnsupported) {
+    CAPTURE(error);
+    SocketPair pair(Family::tcp);
+    FailingSendfile seam(8, error);
+    Transfer transfer(pair.sender(), gather(file.range(0, 30'000), file.range(1, 30'000)));
+    const Driven driven = drive(transfer, pair);
+    CHECK(driven.outcome == Outcome::failed);
+    CHECK(difference(driven.received, concatenation({pattern(0, 30'000), pattern(1, 10'000)})) ==
+          "");
+    CHECK(transfer.transferred() == 40'000);
+    check_failure(transfer, Call::sendfile, error);
+  }
+}
+
+TEST_CASE("a connection that is gone is a failure, at whatever call") {
+  DescriptorGuard guard;
+  AllResident resident;
+  TestFile file(200'000);
+  for (const int error : {EPIPE, ECONNRESET, ETIMEDOUT, ENOBUFS}) {
+    for (const int at : {0, 3}) {
+      CAPTURE(error);
+      CAPTURE(at);
+      SocketPair pair(Family::tcp);
+      FailingSendfile seam(at, error);
+      Transfer transfer(pair.sender(), gather(file.range(0, 65'537)));
+      const Driven driven = drive(transfer, pair);
+      CHECK(driven.outcome == Outcome::failed);
+      CHECK(transfer.transferred() == static_cast<uint64_t>(at) * 5000);
+      CHECK(difference(driven.received, pattern(0, transfer.transferred())) == "");
+      check_failure(transfer, Call::sendfile, error);
+    }
+  }
+}
+
+TEST_CASE("an error of sendmsg is never unsupported") {
+  DescriptorGuard guard;
+  AllResident resident;
+  TestFile file(200'000);
+  const Bytes bytes = pattern(0, 30'000);
+  for (const int error : {EPIPE, ECONNRESET, EINVAL, EIO, EPERM, EOPNOTSUPP, ENOSYS}) {
+    CAPTURE(error);
+    Seam<&Calls::send> seam([error](int, const iovec*, size_t, int) { return fail_with(error); });
+    SocketPair pair(Family::tcp);
+    Transfer from_memory(pair.sender(), gather(memory(bytes), file.range(0, 1)));
+    CHECK(from_memory.step() == Outcome::failed);
+    check_failure(from_memory, Call::sendmsg, error);
+    Transfer by_reading(pair.sender(), gather(file.range(0, 4097)));
+    CHECK(by_reading.step() == Outcome::failed);
+    check_failure(by_reading, Call::sendmsg, error);
+    CHECK(by_reading.transferred() == 0);
+  }
+}
+
+TEST_CASE("a peer that closes is EPIPE or ECONNRESET") {
+  DescriptorGuard guard;
+  AllResident resident;
+  TestFile file(400'000);
+  const Bytes bytes = pattern(0, 400'000);
+  for (const Family family : kFamilies) {
+    for (const bool from_file : {true, false}) {
+      CAPTURE(static_cast<int>(family));
+      CAPTURE(from_file);
+      SocketPair pair(family, Buffers::small);
+      Transfer transfer(pair.sender(),
+                        from_file ? gather(file.range(0, 400'000)) : gather(memory(bytes)));
+      CHECK(transfer.step() == Outcome::wait_writable);
+      CHECK(transfer.transferred() > 0);
+      pair.close_receiver();
+      Outcome outcome = Outcome::wait_writable;
+      CHECK(eventually([&] { return (outcome = transfer.step()) != Outcome::wait_writable; }));
+      CHECK(outcome == Outcome::failed);
+      CHECK((transfer.error() == EPIPE || transfer.error() == ECONNRESET));
+      CHECK(transfer.failed_call() == (from_file ? Call::sendfile : Call::sendmsg));
+      CHECK(transfer.transferred() < 400'000);
+    }
+  }
+}
+
+TEST_CASE("a file that ends before its range does is truncated") {
+  DescriptorGuard guard;
+  AllResident resident;
+  const Bytes header = pattern(1'000'000, 100);
+  SocketPair pair(Family::tcp);
+  SUBCASE("it shrank before the transfer") {
+    TestFile file(100'000);
+    file.truncate(50'001);
+    Transfer transfer(pair.sender(), gather(memory(header), file.range(1, 99'999)));
+    const Driven driven = drive(transfer, pair);
+    CHECK(driven.outcome == Outcome::truncated);
+    CHECK(difference(driven.received, concatenation({header, pattern(1, 50'000)})) == "");
+    CHECK(transfer.transferred() == 50'100);
+  }
+  SUBCASE("it shrank to nothing") {
+    TestFile file(100'000);
+    file.truncate(0);
+    Transfer transfer(pair.sender(), gather(file.range(1, 99'999)));
+    const Driven driven = drive(transfer, pair);
+    CHECK(driven.outcome == Outcome::truncated);
+    CHECK(driven.received.empty());
+    CHECK(transfer.transferred() == 0);
+  }
+  SUBCASE("it is tiny") {
+    TestFile file(4097);
+    Transfer transfer(pair.sender(), gather(memory(header), file.range(0, 4098), memory(header)));
+    const Driven driven = drive(transfer, pair);
+    CHECK(driven.outcome == Outcome::truncated);
+    CHECK(difference(driven.received, concatenation({header, pattern(0, 4097)})) == "");
+    CHECK(transfer.backend() == Backend::sendfile);
+  }
+  SUBCASE("it shrinks between two calls") {
+    TestFile file(100'000);
+    int calls = 0;
+    Seam<&Calls::sendfile> seam([&](int out_fd, int in_fd, off_t* offset, size_t count) {
+      return ++calls > 3 ? 0
+                         : kernel.sendfile(out_fd, in_fd, offset, std::min<size_t>(count, 5000));
+    });
+    Transfer transfer(pair.sender(), gather(file.range(0, 99'999)));
+    const Driven driven = drive(transfer, pair);
+    CHECK(driven.outcome == Outcome::truncated);
+    CHECK(difference(driven.received, pattern(0, 15'000)) == "");
+    CHECK(calls == 4);
+  }
+}
+
+TEST_CASE("sendfile is never asked for more than is left of the range") {
+  DescriptorGuard guard;
+  AllResident resident;
+  TestFile file(3 * kStepBytes);
+  for (const size_t limit : {size_t{5000}, size_t{65'536}, ~size_t{0}}) {
+    CAPTURE(limit);
+    const uint64_t length = limit == 5000 ? 131'088 : 2 * kStepBytes + 4097;
+    SocketPair pair(Family::tcp);
+    SendfileLog log(limit);
+    Transfer transfer(pair.sender(), gather(file.range(9, length)));
+    const Driven driven = drive(transfer, pair);
+    CHECK(driven.outcome == Outcome::done);
+    CHECK(difference(driven.received, pattern(9, length)) == "");
+    uint64_t most = 0, furthest = 0;
+    for (const Asked& asked : log.calls) {
+      most = std::max(most, asked.count);
+      furthest = std::max(furthest, asked.offset + asked.count);
+    }
+    CHECK(most <= kStepBytes);
+    CHECK(furthest == 9 + length);
+  }
+}
+
+TEST_CASE("a range of many GiB goes in steps") {
+  // Nobody has a disk and a socket for that here: the call says that it moved what it was asked to.
+  constexpr uint64_t kLength = (uint64_t{5} << 30) + 4097;
+  constexpr uint64_t kOffset = uint64_t{1} << 40;
+  TestFile file(1);
+  uint64_t next = kOffset;
+  Seam<&Calls::read_nowait> looks([](int, void*, size_t, off_t) { return 1; });
+  uint64_t most = 0;
+  bool in_order = true, in_steps = true;
+  Seam<&Calls::sendfile> seam([&](int, int, off_t* offset, size_t count) {
+    in_order = in_order && static_cast<uint64_t>(*offset) == next;
+    next += count;
+    most = std::max<uint64_t>(most, count);
+    return static_cast<ssize_t>(count);
+  });
+  Transfer transfer(-1, gather(file.range(kOffset, kLength)));
+  int steps = 1;
+  for (; transfer.step() == Outcome::again; ++steps) {
+    in_steps = in_steps && transfer.transferred() == static_cast<uint64_t>(steps) * kStepBytes;
+  }
+  CHECK(in_order);
+  CHECK(in_steps);
+  CHECK(steps == static_cast<int>(kLength / kStepBytes) + 1);
+  CHECK(next == kOffset + kLength);
+  CHECK(transfer.transferred() == kLength);
+  CHECK(most <= sys::kMaxBytesPerCall);
+}
+
+TEST_CASE("a step's budget spans segments") {
+  DescriptorGuard guard;
+  AllResident resident;
+  TestFile file(1);
+  const Bytes bytes(kStepBytes + 1);
+  std::vector<uint64_t> counts;
+  Seam<&Calls::sendfile> sendfile([&](int, int, off_t*, size_t count) {
+    counts.push_back(count);
+    return static_cast<ssize_t>(count);
+  });
+  Seam<&Calls::send> send([&](int, const iovec* parts, size_t part_count, int) {
+    ssize_t sum = 0;
+    for (size_t i = 0; i < part_count; ++i) sum += static_cast<ssize_t>(parts[i].iov_len);
+    return sum;
+  });
+  SUBCASE("of files") {
+    Transfer transfer(-1, gather(file.range(0, kStepBytes - 5), file.range(0, 10)));
+    CHECK(transfer.step() == Outcome::again);
+    CHECK(transfer.transferred() == kStepBytes);
+    CHECK(transfer.step() == Outcome::done);
+    CHECK(counts == std::vector<uint64_t>{kStepBytes - 5, 5, 5});
+  }
+  SUBCASE("of memory, which goes in one call") {
+    Transfer transfer(-1, gather(memory(bytes), file.range(0, 10)));
+    CHECK(transfer.step() == Outcome::again);
+    CHECK(transfer.transferred() == kStepBytes + 1);
+    CHECK(transfer.step() == Outcome::done);
+    CHECK(counts == std::vector<uint64_t>{10});
+  }
+}
+
+TEST_CASE("memory is held back only for a segment that certainly follows") {
+  DescriptorGuard guard;
+  AllResident resident;
+  TestFile file(100'000);
+  const Bytes bytes = pattern(1'000'000, 30'000), none;
+  const uint64_t length = 30'000;
+  SendLog log;
+  std::vector<bool> more;
+  std::vector<Segment> segments;
+  SUBCASE("a file follows") {
+    segments = gather(memory(bytes), file.range(0, length));
+    more = {true};
+  }
+  SUBCASE("nothing follows") {
+    segments = gather(memory(bytes));
+    more = {false};
+  }
+  SUBCASE("only empty segments follow") {
+    segments = gather(memory(bytes), file.range(0, 0), memory(none));
+    more = {false};
+  }
+  SUBCASE("a file follows after empty segments") {
+    segments = gather(memory(bytes), memory(none), file.range(0, 0), file.range(0, length));
+    more = {true};
+  }
+  SUBCASE("memory that follows goes in the same call") {
+    segments = gather(memory(bytes), file.range(0, 0), memory(bytes));
+    more = {false};
+  }
+  SUBCASE("last after a file") {
+    segments = gather(file.range(0, length), memory(bytes));
+    more = {false};
+  }
+  SUBCASE("between files, and last") {
+    segments = gather(memory(bytes), file.range(0, length), memory(bytes), file.range(0, 1),
+                      memory(bytes), memory(none));
+    more = {true, true, false};
+  }
+  Bytes expected;
+  for (const Segment& segment : segments) {
+    const Bytes part = segment.file ? pattern(segment.offset, segment.length)
+                                    : Bytes(segment.data, segment.data + segment.length);
+    expected.insert(expected.end(), part.begin(), part.end());
+  }
+  SocketPair pair(Family::unix_stream);
+  Transfer transfer(pair.sender(), std::move(segments));
+  const Driven driven = drive(transfer, pair);
+  CHECK(driven.outcome == Outcome::done);
+  CHECK(difference(driven.received, expected) == "");
+  std::vector<bool> seen;
+  for (const SendLog::Sent& sent : log.calls) seen.push_back(sent.more);
+  CHECK(seen == more);
+}
+
+TEST_CASE("a short count of memory before a file is held back until the file") {
+  DescriptorGuard guard;
+  AllResident resident;
+  TestFile file(100'000);
+  const Bytes bytes = pattern(1'000'000, 30);
+  SocketPair pair(Family::tcp);
+  SendLog log(10);
+  Transfer transfer(pair.sender(), gather(memory(bytes), file.range(0, 65'537), memory(bytes)));
+  CHECK(difference(drive(transfer, pair).received,
+                   concatenation({bytes, pattern(0, 65'537), bytes})) == "");
+  REQUIRE(log.calls.size() == 6);
+  for (size_t i = 0; i < 6; ++i) {
+    CHECK(log.calls[i].more == (i < 3));
+  }
+}
+
+TEST_CASE("more memory segments than one call takes") {
+  DescriptorGuard guard;
+  AllResident resident;
+  std::vector<Bytes> pieces;
+  for (uint64_t i = 0; i < 200; ++i) pieces.push_back(pattern(i * 1000, 300 + i));
+  Bytes expected;
+  std::vector<Segment> segments;
+  for (const Bytes& piece : pieces) {
+    segments.push_back(memory(piece));
+    expected.insert(expected.end(), piece.begin(), piece.end());
+  }
+  SUBCASE("each call but the last says that more follow") {
+    SocketPair pair(Family::unix_stream);
+    SendLog log;
+    Transfer transfer(pair.sender(), std::move(segments));
+    CHECK(difference(drive(transfer, pair).received, expected) == "");
+    REQUIRE(log.calls.size() == 4);
+    for (size_t i = 0; i < 4; ++i) {
+      CHECK(log.calls[i].parts == (i < 3 ? 64 : 8));
+      CHECK(log.calls[i].more == (i < 3));
+    }
+  }
+  SUBCASE("short counts end within a segment") {
+    SocketPair pair(Family::tcp);
+    SendLog log(97);
+    Transfer transfer(pair.sender(), std::move(segments));
+    CHECK(difference(drive(transfer, pair).received, expected) == "");
+  }
+}
+
+TEST_CASE("a tiny transfer is read and sent in one packet") {
+  DescriptorGuard guard;
+  AllResident resident;
+  TestFile file(100'000);
+  const Bytes header = pattern(1'000'000, 200);
+  SendLog sends;
+  SendfileLog sendfiles;
+  SocketPair pair(Family::tcp);
+  SUBCASE("of one file") {
+    Transfer transfer(pair.sender(), gather(file.range(5, kReadWayBytes)));
+    const Driven driven = drive(transfer, pair);
+    CHECK(driven.outcome == Outcome::done);
+    CHECK(difference(driven.received, pattern(5, kReadWayBytes)) == "");
+    CHECK(transfer.backend() == Backend::read);
+    REQUIRE(sends.calls.size() == 1);
+    CHECK(sends.calls[0].parts == 1);
+  }
+  SUBCASE("of header, range, header, range") {
+    Transfer transfer(pair.sender(), gather(memory(header), file.range(5, 4097), memory(header),
+                                            file.range(0, 0), file.range(90'000, 1)));
+    const Driven driven = drive(transfer, pair);
+    CHECK(driven.outcome == Outcome::done);
+    CHECK(difference(driven.received,
+                     concatenation({header, pattern(5, 4097), header, pattern(90'000, 1)})) == "");
+    CHECK(transfer.backend() == Backend::read);
+    REQUIRE(sends.calls.size() == 1);
+    CHECK(sends.calls[0].parts == 4);
+  }
+  CHECK_FALSE(sends.calls[0].more);
+  CHECK(sendfiles.calls.empty());
+}
+
+TEST_CASE("memory alone was not read from anywhere") {
+  DescriptorGuard guard;
+  const Bytes bytes = pattern(1'000'000, 200);
+  SocketPair pair(Family::tcp);
+  Transfer transfer(pair.sender(), gather(memory(bytes)));
+  CHECK(difference(drive(transfer, pair).received, bytes) == "");
+  CHECK(transfer.backend() == Backend::sendfile);
+}
+
+TEST_CASE("beyond the limit of reading it is sendfile") {
+  DescriptorGuard guard;
+  AllResident resident;
+  TestFile file(100'000);
+  const Bytes bytes = pattern(1'000'000, 20'000);
+  std::vector<Segment> segments;
+  Bytes expected;
+  SUBCASE("a byte more in the file") {
+    segments = gather(file.range(5, kBeyondReadWay));
+    expected = pattern(5, kBeyondReadWay);
+  }
+  SUBCASE("a byte more with its header") {
+    segments = gather(memory(bytes), file.range(5, kBeyondReadWay - 20'000));
+    expected = concatenation({bytes, pattern(5, kBeyondReadWay - 20'000)});
+  }
+  SUBCASE("more segments than one call takes") {
+    for (uint64_t i = 0; i < 65; ++i) {
+      segments.push_back(file.range(i * 3, 10));
+      const Bytes part = pattern(i * 3, 10);
+      expected.insert(expected.end(), part.begin(), part.end());
+    }
+  }
+  SocketPair pair(Family::tcp);
+  Transfer transfer(pair.sender(), std::move(segments));
+  const Driven driven = drive(transfer, pair);
+  CHECK(driven.outcome == Outcome::done);
+  CHECK(difference(driven.received, expected) == "");
+  CHECK(transfer.backend() == Backend::sendfile);
+}
+
+TEST_CASE("what is not in the page cache to its last byte is not read") {
+  DescriptorGuard guard;
+  TestFile file(100'000);
+  const Bytes header = pattern(1'000'000, 200);
+  SocketPair pair(Family::tcp);
+  std::function<ssize_t(int, void*, size_t, off_t)> answer;
+  SUBCASE("nothing is") {
+    answer = [](int, void*, size_t, off_t) { return fail_with(EAGAIN); };
+  }
+  SUBCASE("nobody knows") {
+    answer = [](int, void*, size_t, off_t) { return fail_with(EOPNOTSUPP); };
+  }
+  SUBCASE("only its first page is") {
+    answer = [](int fd, void* buffer, size_t count, off_t offset) {
+      return kernel.read(fd, buffer, std::min<size_t>(count, 4096), offset);
+    };
+  }
+  SUBCASE("the second range is not") {
+    answer = [](int fd, void* buffer, size_t count, off_t offset) {
+      return offset >= 50'000 ? fail_with(EAGAIN) : kernel.read(fd, buffer, count, offset);
+    };
+  }
+  Seam<&Calls::read_nowait> seam(answer);
+  Seam<&Calls::cached_pages> nobody_counts(
+      [](int, uint64_t, uint64_t) { return fail_with(ENOSYS); });
+  Transfer transfer(pair.sender(),
+                    gather(memory(header), file.range(0, 4097), file.range(50'000, 10)));
+  const Driven driven = drive(transfer, pair);
+  CHECK(driven.outcome == Outcome::done);
+  CHECK(difference(driven.received,
+                   concatenation({header, pattern(0, 4097), pattern(50'000, 10)})) == "");
+  CHECK(transfer.backend() == Backend::sendfile);
+}
+
+TEST_CASE("a cold range is warmed, then sent without another look") {
+  DescriptorGuard guard;
+  AllCold cold;
+  TestFile file(5 * kStepBytes / 2);
+  const Bytes header = pattern(1'000'000, 70'000);
+  const uint64_t length = 2 * kStepBytes + 4097;
+  SocketPair pair(Family::tcp);
+  Transfer transfer(pair.sender(), gather(memory(header), file.range(3, length)));
+
+  CHECK(transfer.step() == Outcome::cold);
+  CHECK(transfer.transferred() == header.size());
+  CHECK(transfer.cold_range().file->fd() == file.fd());
+  CHECK(transfer.cold_range().offset == 3);
+  CHECK(transfer.cold_range().length == kStepBytes);
+  CHECK(transfer.step() == Outcome::cold);
+  CHECK(transfer.transferred() == header.size());
+  check_failure(transfer, Call::none, 0);
+
+  // A file system that says "cold" for ever doesn't hold the transfer: each range is warmed once.
+  std::vector<std::pair<int64_t, size_t>> warmed;
+  Seam<&Calls::readahead> passes([&](int fd, off_t offset, size_t count) {
+    warmed.emplace_back(offset, count / 2);
+    return kernel.readahead(fd, offset, count);
+  });
+  const Driven driven = drive(transfer, pair);
+  CHECK(driven.outcome == Outcome::done);
+  CHECK(difference(driven.received, concatenation({header, pattern(3, length)})) == "");
+  CHECK(warmed == std::vector<std::pair<int64_t, size_t>>{
+                      {3, kStepBytes}, {3 + kStepBytes, kStepBytes}, {3 + 2 * kStepBytes, 4097}});
+}
+
+TEST_CASE("a file that is really on disk") {
+  DescriptorGuard guard;
+  TestFile file(kStepBytes + 70'000);
+  if (!file.evict()) {
+    MESSAGE("not here: the file stays in the page cache, or nobody can tell");
+    return;
+  }
+  SocketPair pair(Family::tcp);
+  Transfer transfer(pair.sender(), gather(file.range(0, kStepBytes + 70'000)));
+  CHECK(transfer.step() == Outcome::cold);
+  CHECK(transfer.transferred() == 0);
+  const Driven driven = drive(transfer, pair);
+  CHECK(driven.outcome == Outcome::done);
+  CHECK(difference(driven.received, pattern(0, kStepBytes + 70'000)) == "");
+}
+
+TEST_CASE("where nobody knows, a slow read sends the next range to be warmed, a quick one not") {
+  constexpr uint64_t kRange = 8192;
+  DescriptorGuard guard;
+  NobodyKnows nobody;
+  // What is quick here depends on what else runs on this machine: one of several tries will do.
+  CHECK(eventually([&] {
+    TestFile file(5 * kRange);
+    std::vector<Segment> segments;
+    for (uint64_t i = 0; i < 5; ++i) segments.push_back(file.range(i * kRange, kRange));
+    int calls = 0;
+    Seam<&Calls::sendfile> seam([&](int out_fd, int in_fd, off_t* offset, size_t count) {
+      const timespec slow{0, 6'000'000};
+      if (calls++ == 0) ::nanosleep(&slow, nullptr);
+      return kernel.sendfile(out_fd, in_fd, offset, count);
+    });
+    std::vector<int64_t> warmed;
+    Seam<&Calls::readahead> passes([&](int, off_t offset, size_t) {
+      warmed.push_back(offset);
+      return 0;
+    });
+    SocketPair pair(Family::unix_stream);
+    Transfer transfer(pair.sender(), std::move(segments));
+    const Driven driven = drive(transfer, pair);
+    CHECK(driven.outcome == Outcome::done);
+    CHECK(difference(driven.received, pattern(0, 5 * kRange)) == "");
+    REQUIRE_FALSE(warmed.empty());
+    CHECK(warmed[0] == static_cast<int64_t>(kRange));
+    return warmed.size() == 1;
+  }));
+}
+
+TEST_CASE("where nobody knows but pages can be counted, the count decides") {
+  DescriptorGuard guard;
+  TestFile file(131'088);
+  ssize_t pages = 0;
+  Seam<&Calls::read_nowait> looks([](int, void*, size_t, off_t) { return fail_with(EOPNOTSUPP); });
+  Seam<&Calls::cached_pages> counts([&](int, uint64_t, uint64_t) { return pages; });
+  const auto first_step = [&](ssize_t count) {
+    pages = count;
+    SocketPair pair(Family::unix_stream);
+    Transfer transfer(pair.sender(), gather(file.range(0, 65'537)));
+    const Outcome outcome = transfer.step();
+    CHECK(difference(receive(pair.receiver(), transfer.transferred()),
+                     pattern(0, transfer.transferred())) == "");
+    return outcome;
+  };
+  CHECK(first_step(17) == Outcome::done);
+  CHECK(first_step(16) == Outcome::cold);
+  CHECK(first_step(1) == Outcome::cold);
+  CHECK(first_step(0) == Outcome::done);  // means nothing, and the device has never been slow
+}
+
+TEST_CASE("the short way is for what is short and in the page cache") {
+  DescriptorGuard guard;
+  TestFile file(200'000);
+  const Bytes header = pattern(1'000'000, 100);
+  SocketPair pair(Family::unix_stream);
+  Outcome outcome = Outcome::cancelled;
+  SUBCASE("it is") {
+    AllResident resident;
+    Transfer transfer(pair.sender(),
+                      gather(memory(header), file.range(1, kShortWayBytes - header.size())));
+    CHECK(transfer.step_if_short(&outcome));
+    CHECK(outcome == Outcome::done);
+    CHECK(difference(receive(pair.receiver(), kShortWayBytes),
+                     concatenation({header, pattern(1, kShortWayBytes - header.size())})) == "");
+    CHECK(transfer.backend() == Backend::sendfile);
+  }
+  SUBCASE("it is tiny") {
+    AllResident resident;
+    Transfer transfer(pair.sender(), gather(memory(header), file.range(1, 4097)));
+    CHECK(transfer.step_if_short(&outcome));
+    CHECK(outcome == Outcome::done);
+    CHECK(transfer.backend() == Backend::read);
+    CHECK(difference(receive(pair.receiver(), 4197), concatenation({header, pattern(1, 4097)})) ==
+          "");
+  }
+  SUBCASE("a byte too long") {
+    AllResident resident;
+    Transfer transfer(pair.sender(), gather(file.range(1, kShortWayBytes + 1)));
+    CHECK_FALSE(transfer.step_if_short(&outcome));
+    CHECK(transfer.transferred() == 0);
+  }
+  SUBCASE("on disk") {
+    AllCold cold;
+    Transfer transfer(pair.sender(), gather(memory(header), file.range(1, 4097)));
+    CHECK_FALSE(transfer.step_if_short(&outcome));
+    CHECK(transfer.transferred() == 0);
+  }
+  SUBCASE("nobody knows") {
+    NobodyKnows nobody;
+    Transfer transfer(pair.sender(), gather(memory(header), file.range(1, 4097)));
+    CHECK_FALSE(transfer.step_if_short(&outcome));
+    CHECK(transfer.transferred() == 0);
+  }
+  SUBCASE("its last range is on disk") {
+    Seam<&Calls::read_nowait> seam([&](int fd, void* buffer, size_t count, off_t offset) {
+      return offset >= 50'000 ? fail_with(EAGAIN) : kernel.read(fd, buffer, count, offset);
+    });
+    Transfer transfer(pair.sender(), gather(file.range(1, 30'000), file.range(50'000, 1)));
+    CHECK_FALSE(transfer.step_if_short(&outcome));
+    CHECK(transfer.transferred() == 0);
+  }
+  pair.close_sender();
+  CHECK(receive_rest(pair.receiver()).empty());
+}
+
+TEST_CASE("the short way ends where the socket is full, and goes on from there") {
+  DescriptorGuard guard;
+  AllResident resident;
+  TestFile file(200'000);
+  const Bytes header = pattern(1'000'000, 30'000);
+  SocketPair pair(Family::unix_stream, Buffers::small);
+  Transfer transfer(pair.sender(), gather(memory(header), file.range(1, 30'000)));
+  Outcome outcome = Outcome::cancelled;
+  CHECK(transfer.step_if_short(&outcome));
+  CHECK(outcome == Outcome::wait_writable);
+  CHECK(transfer.transferred() > 0);
+  CHECK(transfer.transferred() < 30'000);
+  const Driven driven = drive(transfer, pair);
+  CHECK(driven.outcome == Outcome::done);
+  CHECK(difference(driven.received, concatenation({header, pattern(1, 30'000)})) == "");
+}
+
+TEST_CASE("a transfer on the short way looks at each range once") {
+  DescriptorGuard guard;
+  TestFile file(200'000);
+  std::vector<off_t> looked_at;
+  Seam<&Calls::read_nowait> looks([&](int, void*, size_t, off_t offset) {
+    looked_at.push_back(offset);
+    return 1;
+  });
+  SocketPair pair(Family::unix_stream);
+  Transfer transfer(pair.sender(), gather(file.range(0, 20'000), file.range(100'000, 10'000)));
+  Outcome outcome = Outcome::cancelled;
+  CHECK(transfer.step_if_short(&outcome));
+  CHECK(outcome == Outcome::done);
+  CHECK(looked_at == std::vector<off_t>{0, 19'999, 100'000, 109'999});
+  CHECK(difference(receive(pair.receiver(), 30'000),
+                   concatenation({pattern(0, 20'000), pattern(100'000, 10'000)})) == "");
+}
+
+TEST_CASE("a transfer of its own needs neither the caller's memory nor its descriptor") {
+  DescriptorGuard guard;
+  AllResident resident;
+  TestFile file(100'000);
+  Bytes header = pattern(1'000'000, 30'000);
+  const Bytes expected = concatenation({header, pattern(1, 65'537), header});
+  SocketPair pair(Family::unix_stream, Buffers::small);
+  {
+    Transfer transfer(pair.sender(), gather(memory(header), file.range(1, 65'537), memory(header)));
+    Bytes received;
+    SUBCASE("from the start") {}
+    SUBCASE("after a part of it") {
+      CHECK(transfer.step() == Outcome::wait_writable);
+      CHECK(transfer.transferred() > 0);
+      CHECK(transfer.transferred() < header.size());
+    }
+    REQUIRE(transfer.own_memory_and_socket() == 0);
+    CHECK(transfer.socket() != pair.sender());
+    CHECK((::fcntl(transfer.socket(), F_GETFD) & FD_CLOEXEC) != 0);
+    std::fill(header.begin(), header.end(), uint8_t{0});
+    header = {};
+    pair.close_sender();
+    while (transfer.step() == Outcome::wait_writable) {
+      const Bytes some = receive_available(pair.receiver());
+      received.insert(received.end(), some.begin(), some.end());
+    }
+    CHECK(transfer.transferred() == expected.size());
+    const Bytes rest = receive(pair.receiver(), expected.size() - received.size());
+    CHECK(difference(concatenation({received, rest}), expected) == "");
+  }
+  // Its descriptor was the last of the socket.
+  CHECK(receive_rest(pair.receiver()).empty());
+}
+
+TEST_CASE("no descriptor to be had for the socket") {
+  DescriptorGuard guard;
+  TestFile file(100);
+  SocketPair pair(Family::tcp);
+  Seam<&Calls::duplicate> seam([](int) { return fail_with(EMFILE); });
+  Transfer transfer(pair.sender(), gather(file.range(0, 100)));
+  CHECK(transfer.own_memory_and_socket() == EMFILE);
+  check_failure(transfer, Call::dup, EMFILE);
+  CHECK(transfer.transferred() == 0);
+  CHECK(transfer.socket() == pair.sender());
+}
+
+}  // namespace
+}  // namespace zerocopy::test

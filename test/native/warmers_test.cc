@@ -1,0 +1,216 @@
+#include "warmers.h"
+
+#include <algorithm>
+#include <map>
+#include <thread>
+
+#include "helpers.h"
+
+namespace zerocopy::test {
+namespace {
+
+constexpr int kPerDevice = Warmers::kMaxWarmersPerDevice;
+constexpr int kInAll = Warmers::kMaxWarmers;
+
+// How many jobs run at once, and how many have run.
+class Crowd {
+ public:
+  void enter() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    most_ = std::max(most_, ++inside_);
+  }
+  void leave() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    --inside_;
+    ++done_;
+    changed_.notify_all();
+  }
+  bool wait_until_done(int count) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    return changed_.wait_for(lock, kPatience, [&] { return done_ >= count; });
+  }
+  int most() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return most_;
+  }
+  int done() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return done_;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  int inside_ = 0;
+  int most_ = 0;
+  int done_ = 0;
+};
+
+std::function<void()> job(Crowd* crowd, Gate* gate) {
+  return [crowd, gate] {
+    crowd->enter();
+    if (gate) gate->wait();
+    crowd->leave();
+  };
+}
+
+// No more threads than `count`, from now on.
+class ThreadLimit {
+ public:
+  explicit ThreadLimit(int count)
+      : left_(count), seam_([this](void* (*body)(void*), void* argument) {
+          return left_-- > 0 ? kernel.thread_create(body, argument) : EAGAIN;
+        }) {}
+
+ private:
+  std::atomic<int> left_;
+  Seam<&Calls::thread_create> seam_;
+};
+
+TEST_CASE("a job runs, once, on another thread") {
+  Warmers& warmers = new_warmers();
+  Crowd crowd;
+  std::thread::id runner;
+  REQUIRE(warmers.submit(1, [&] {
+    crowd.enter();
+    runner = std::this_thread::get_id();
+    crowd.leave();
+  }));
+  CHECK(crowd.wait_until_done(1));
+  CHECK(runner != std::this_thread::get_id());
+}
+
+TEST_CASE("a device that hangs keeps no more than its share, and the others go on") {
+  Warmers& warmers = new_warmers();
+  Crowd dead, alive;
+  Gate disk;
+  for (int i = 0; i < 3 * kPerDevice; ++i) REQUIRE(warmers.submit(1, job(&dead, &disk)));
+  CHECK(disk.reached_by(kPerDevice));
+  for (int i = 0; i < 100; ++i) REQUIRE(warmers.submit(2, job(&alive, nullptr)));
+  CHECK(alive.wait_until_done(100));
+  CHECK(disk.arrivals() == kPerDevice);
+  CHECK(dead.done() == 0);
+  disk.open();
+  CHECK(dead.wait_until_done(3 * kPerDevice));
+  CHECK(dead.most() == kPerDevice);
+  CHECK(alive.most() <= kPerDevice);
+}
+
+TEST_CASE("there are no more warmers in all than kMaxWarmers") {
+  constexpr int kDevices = kInAll / kPerDevice + 1;
+  Warmers& warmers = new_warmers();
+  ThreadCount threads;
+  Crowd crowd;
+  Gate disks;
+  for (int i = 0; i < kPerDevice; ++i) {
+    for (uint64_t device = 0; device < kDevices; ++device)
+      REQUIRE(warmers.submit(device, job(&crowd, &disks)));
+  }
+  CHECK(disks.reached_by(kInAll));
+  CHECK(threads.started() == kInAll);
+  disks.open();
+  CHECK(crowd.wait_until_done(kDevices * kPerDevice));
+  CHECK(crowd.most() == kInAll);
+  CHECK(threads.started() == kInAll);
+}
+
+TEST_CASE("idle warmers go, and come again when there is work") {
+  Warmers& warmers = new_warmers();
+  ThreadCount threads;
+  Crowd crowd;
+  Gate together;
+  for (int i = 0; i < kPerDevice; ++i) REQUIRE(warmers.submit(1, job(&crowd, &together)));
+  CHECK(together.reached_by(kPerDevice));
+  CHECK(threads.alive() == kPerDevice);
+  together.open();
+  CHECK(crowd.wait_until_done(kPerDevice));
+  CHECK(eventually([&] { return threads.alive() == 0; }));
+
+  REQUIRE(warmers.submit(1, job(&crowd, nullptr)));
+  CHECK(crowd.wait_until_done(kPerDevice + 1));
+  CHECK(threads.started() == kPerDevice + 1);
+  CHECK(eventually([&] { return threads.alive() == 0; }));
+}
+
+TEST_CASE("without a thread a job is refused, and let go") {
+  Warmers& warmers = new_warmers();
+  Crowd crowd;
+  auto held = std::make_shared<int>();
+  const std::weak_ptr<int> watched = held;
+  {
+    ThreadLimit none(0);
+    CHECK_FALSE(warmers.submit(1, [&crowd, held = std::move(held)] { crowd.enter(); }));
+    CHECK(watched.expired());
+  }
+  REQUIRE(warmers.submit(1, job(&crowd, nullptr)));
+  CHECK(crowd.wait_until_done(1));
+  CHECK(crowd.most() == 1);
+}
+
+TEST_CASE("one thread does the work of all, oldest job first, where there are no more") {
+  Warmers& warmers = new_warmers();
+  ThreadLimit one(1);
+  Crowd crowd;
+  Gate gate;
+  std::vector<int> order;
+  REQUIRE(warmers.submit(1, job(&crowd, &gate)));
+  CHECK(gate.reached_by(1));
+  for (int i = 0; i < 20; ++i) {
+    REQUIRE(warmers.submit(static_cast<uint64_t>(i % 3), [&crowd, &order, i] {
+      crowd.enter();
+      order.push_back(i);
+      crowd.leave();
+    }));
+  }
+  gate.open();
+  CHECK(crowd.wait_until_done(21));
+  CHECK(crowd.most() == 1);
+  CHECK(order.size() == 20);
+  CHECK(std::is_sorted(order.begin(), order.end()));
+}
+
+TEST_CASE("what a job holds is let go while its warmer waits for the next") {
+  Warmers& warmers = new_warmers();
+  auto held = std::make_shared<int>();
+  const std::weak_ptr<int> watched = held;
+  REQUIRE(warmers.submit(1, [held = std::move(held)] {}));
+  CHECK(eventually([&] { return watched.expired(); }));
+}
+
+TEST_CASE("jobs from many threads run once each, within the limits") {
+  constexpr int kSubmitters = 4, kJobs = 300, kDevices = 6;
+  Warmers& warmers = new_warmers();
+  ThreadCount threads;
+  Crowd all;
+  Crowd by_device[kDevices];
+  std::atomic<int> refused{0};
+  std::vector<std::thread> submitters;
+  for (int submitter = 0; submitter < kSubmitters; ++submitter) {
+    submitters.emplace_back([&, submitter] {
+      for (int i = 0; i < kJobs; ++i) {
+        const int device = (i + submitter) % kDevices;
+        const bool taken = warmers.submit(static_cast<uint64_t>(device), [&, device] {
+          by_device[device].enter();
+          all.enter();
+          std::this_thread::yield();
+          by_device[device].leave();
+          all.leave();
+        });
+        if (!taken) ++refused;
+      }
+    });
+  }
+  for (std::thread& submitter : submitters) submitter.join();
+  CHECK(refused == 0);
+  CHECK(all.wait_until_done(kSubmitters * kJobs));
+  CHECK(eventually([&] { return threads.alive() == 0; }));
+  CHECK(all.done() == kSubmitters * kJobs);
+  CHECK(all.most() <= kInAll);
+  for (Crowd& device : by_device) {
+    CHECK(device.most() <= kPerDevice);
+    CHECK(device.done() == kSubmitters * kJobs / kDevices);
+  }
+}
+
+}  // namespace
+}  // namespace zerocopy::test

@@ -1,0 +1,1 @@
+{ "targets": [{ "target_name": "support", "sources": ["support.c"] }] }
