@@ -44,6 +44,7 @@ async function main() {
   const say = json ? () => {} : console.log;
   const machine = describeMachine();
   say(`${machineLine(machine)}\n`);
+  if (quick) say('Quick: the targets are meant for the full sizes.\n');
   const scratch = makeScratch();
   const rounds = quick ? 2 : 5;
   const results = [];

@@ -452,7 +452,8 @@ class Transfer implements Job {
   #failBySink(error: Error, residual?: Buffer): void {
     const { sink } = this.#arguments;
     const closed = sink.kind === 'stream' && sink.stream.destroyed;
-    this.#fail(closed ? sinkClosed(sink.stream) : error, error, residual);
+    if (closed) this.#fail(sinkClosed(sink.stream), undefined, residual);
+    else this.#fail(error, error, residual);
   }
 
   /** Rejects. The sink stays usable, unless `sinkError` tells that it is the one that failed. */

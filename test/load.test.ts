@@ -118,18 +118,20 @@ describe("under Node's permission model only Node's fs opens", () => {
   const flag = process.allowedNodeEnvironmentFlags.has('--permission')
     ? '--permission'
     : '--experimental-permission';
+  // Since Node 25 it is the network too.
+  const network = process.allowedNodeEnvironmentFlags.has('--allow-net') ? ['--allow-net'] : [];
   const allow = (folder: string) => `--allow-fs-read=${folder}`;
 
   test('what may be read is sent', async () => {
     const file = testFile(100_000).path;
-    const execArgv = [flag, '--allow-addons', allow('*')];
+    const execArgv = [flag, '--allow-addons', ...network, allow('*')];
     const { report } = await load({ execArgv }, file);
     expect(report).toMatchObject({ backend: 'sendfile', right: true });
   });
 
   test('what may not is refused', async () => {
     const file = testFile(100_000).path;
-    const execArgv = [flag, '--allow-addons', '--allow-fs-read=/proc/self/maps'];
+    const execArgv = [flag, '--allow-addons', ...network, '--allow-fs-read=/proc/self/maps'];
     for (const name of ['dist', 'node_modules', 'test/programs', 'build/Release', 'package.json']) {
       execArgv.push(allow(path.resolve(name)));
     }

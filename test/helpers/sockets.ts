@@ -22,6 +22,8 @@ interface LinkOptions {
   kind?: SocketKind;
   /** Size of the buffers of both ends. */
   buffers?: number;
+  /** Takes what arrives, out of one buffer that is used again and again. */
+  onData?: (bytes: Uint8Array) => void;
   allowHalfOpen?: boolean;
 }
 
@@ -29,7 +31,7 @@ interface LinkOptions {
 export async function link(options: LinkOptions = {}): Promise<Link> {
   const { server, address } = await listen(options.kind ?? 'tcp');
   const accepted = once(server, 'connection') as Promise<[net.Socket]>;
-  const peer = net.connect(address);
+  const peer = net.connect({ ...address, ...(options.onData && onreadOf(options.onData)) });
   peer.pause();
   onTestFinished(() => {
     peer.destroy();
@@ -40,9 +42,20 @@ export async function link(options: LinkOptions = {}): Promise<Link> {
     sink.destroy();
   });
   if (peer.connecting) await once(peer, 'connect');
+  peer.pause(); // with onread, pausing has no effect before
   if (options.buffers !== undefined) shrink({ sink, peer }, options.buffers);
   server.close();
   return { sink, peer };
+}
+
+const shared = new Uint8Array(64 * 1024);
+
+function onreadOf(onData: (bytes: Uint8Array) => void) {
+  const callback = (count: number) => {
+    onData(shared.subarray(0, count));
+    return true;
+  };
+  return { onread: { buffer: shared, callback } };
 }
 
 export async function listen(
