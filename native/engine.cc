@@ -132,6 +132,7 @@ void Engine::cancel(const TaskRef& task) {
     task->cancelled = true;
     return;
   }
+  if (task->state == State::armed) armed_.fetch_sub(1, std::memory_order_relaxed);
   // Queued: whoever takes it from the queue finds it done. Armed: an event already fetched finds
   // it done, or its slot's generation changed. Warming: the warmer holds the file, nothing else.
   settle(task, std::move(lock), Outcome::cancelled);
@@ -219,6 +220,7 @@ void Engine::move() {
     // A look at the sockets after each queued step, so that a long queue doesn't starve them. One
     // event at a time: a mover that took several would keep the others from them.
     const bool wait = must_wait();
+    if (!wait && armed_.load(std::memory_order_relaxed) == 0) continue;
     epoll_event event;
     const sys::Result ready = sys::epoll_wait(epoll_, &event, 1, wait ? -1 : 0);
     if (wait) {
@@ -239,6 +241,7 @@ void Engine::move() {
 void Engine::run(const TaskRef& task, State expected) {
   std::unique_lock<std::mutex> lock(task->mutex);
   if (task->state != expected) return;  // cancelled since it was queued, or since its event
+  if (expected == State::armed) armed_.fetch_sub(1, std::memory_order_relaxed);
   task->state = State::running;
   lock.unlock();
   const Outcome outcome = task->transfer->step();
@@ -273,6 +276,7 @@ bool Engine::arm(const TaskRef& task) {
     return false;
   }
   task->registered = true;
+  armed_.fetch_add(1, std::memory_order_relaxed);
   return true;
 }
 

@@ -132,6 +132,8 @@ class Engine {
   std::deque<TaskRef> queue_;
   int idle_movers_ = 0;  // in epoll_wait, or on their way there with an empty queue seen
 
+  std::atomic<int> armed_{0};  // how many tasks wait in the epoll
+
   Warmers warmers_;
 };
 

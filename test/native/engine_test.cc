@@ -76,6 +76,11 @@ void check_done(const Completion& completion, uint64_t transferred, Backend back
   CHECK(completion.error == 0);
 }
 
+bool is_readable(int fd) {
+  pollfd ready{fd, POLLIN, 0};
+  return ::poll(&ready, 1, 0) == 1;
+}
+
 // What has come and will come at the other end is what the completion says has gone.
 void check_received(const Completion& completion, SocketPair* pair, const Bytes& received,
                     uint64_t offset) {
@@ -886,9 +891,8 @@ TEST_CASE("transfers submitted and cancelled from many threads end once each") {
     }
     std::vector<Bytes> received(kTransfers);
     for (size_t i = 0; i < kTransfers; ++i) {
-      if (i % 2 == 0) {
-        received[i] = receive(pairs[i]->receiver(), i * 1000);
-      }
+      if (i % 2 == 0 && is_readable(pairs[i]->receiver()))
+        received[i] = receive_available(pairs[i]->receiver());
       engine.cancel(ids[kTransfers - 1 - i]);
       engine.transferred(ids[i]);
     }
