@@ -1,5 +1,5 @@
 import { getSystemErrorName } from 'node:util';
-import type { Backend } from './transfer';
+import type { Backend } from './options';
 
 /** What {@link TransferError} knows beside its message. */
 interface TransferErrorDetails {

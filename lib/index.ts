@@ -1,7 +1,8 @@
 /**
  * Sends files to sockets inside the kernel.
  *
- * transfer → source, sink: what the two ends are, and how files are opened
+ * transfer → source, sink: what the two ends are
+ *          → file: how files are opened and held
  *          → lease: a transfer's turn among a sink's writes
  *          → native: the addon (native/engine.h), which moves the bytes
  *          → stream-backend: the way that is always there
@@ -20,14 +21,15 @@ export {
 } from './calls';
 export { type Capabilities, capabilities } from './capabilities';
 export { TransferError } from './errors';
+export type { FileSource } from './file';
+export type {
+  Backend,
+  Fallback,
+  FallbackCode,
+  Progress,
+  TransferOptions,
+  TransferResult,
+} from './options';
 export type { Sink } from './sink';
-export type { FileSource, Segment, Source } from './source';
-export {
-  type Backend,
-  type Fallback,
-  type FallbackCode,
-  type Progress,
-  type TransferOptions,
-  type TransferResult,
-  transfer,
-} from './transfer';
+export type { Segment, Source } from './source';
+export { transfer } from './transfer';

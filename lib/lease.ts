@@ -9,7 +9,7 @@
 // release of Node changes any of it.
 import * as net from 'node:net';
 import { Writable } from 'node:stream';
-import type { Fallback } from './transfer';
+import type { Fallback } from './options';
 
 type Done = (error?: Error | null) => void;
 type Entry = { chunk: Uint8Array | string; encoding: BufferEncoding };

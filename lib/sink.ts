@@ -3,10 +3,11 @@ import * as fs from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import type { Writable } from 'node:stream';
 import { systemError } from './errors';
+import { parseFile } from './file';
 import { enqueue, type Job, mayLease, type Turn, whyNoDescriptor } from './lease';
 import { addon } from './native';
-import { parseFile } from './source';
-import type { Fallback } from './transfer';
+
+import type { Fallback } from './options';
 import { valueError } from './validate';
 
 /**

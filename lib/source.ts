@@ -1,17 +1,13 @@
-// Where bytes come from: what `transfer` takes as a source, and how files are opened and held.
-import * as fs from 'node:fs';
-import { type FileHandle, statfs } from 'node:fs/promises';
+// Where bytes come from: what `transfer` takes as a source, and what becomes of it.
 import * as net from 'node:net';
+import * as os from 'node:os';
 import type { Readable } from 'node:stream';
-import { fileURLToPath } from 'node:url';
 import { systemError } from './errors';
-import { addon, type NativeSegments, type OpenFile } from './native';
+import { type FileSource, type HeldFile, isFileHandle, openFile, parseFile } from './file';
+import type { NativeSegments } from './native';
+import type { Fallback } from './options';
 import { PartsReader } from './stream-backend';
-import type { Fallback } from './transfer';
-import { descriptor, optionalByteCount, optionsObject, typeError, valueError } from './validate';
-
-/** A file: its path, a descriptor, or a FileHandle. */
-export type FileSource = string | URL | number | FileHandle;
+import { optionalByteCount, optionsObject, typeError, valueError } from './validate';
 
 /** A piece of a source: bytes in memory, or a range of a file. */
 export type Segment =
@@ -118,33 +114,6 @@ function parseSegment(segment: unknown, index: number): MemoryPart | FilePart {
   };
 }
 
-/** A path or a descriptor. */
-export function parseFile(name: string, file: unknown, expected: string): string | number {
-  if (typeof file === 'number') return descriptor(name, file);
-  if (isFileHandle(file)) return file.fd;
-  let path = file;
-  if (file instanceof URL) {
-    try {
-      path = fileURLToPath(file);
-    } catch (error) {
-      throw valueError(name, `must be a file URL: ${(error as Error).message}`, file.href);
-    }
-  }
-  if (typeof path !== 'string') throw typeError(name, expected, file);
-  if (path.includes('\0')) throw valueError(name, 'must be a path without null bytes', path);
-  return path;
-}
-
-function isFileHandle(value: unknown): value is FileHandle {
-  return (
-    typeof value === 'object' &&
-    value !== null &&
-    'fd' in value &&
-    typeof value.fd === 'number' &&
-    'createReadStream' in value
-  );
-}
-
 function isReadable(value: unknown): value is Readable {
   return (
     typeof value === 'object' &&
@@ -172,52 +141,53 @@ export function keepMemory(source: ParsedSource): void {
 /** Opens what there is to open: at once where no disk is needed for that, which is the rule. */
 export function openSource(source: ParsedSource): OpenSource | Promise<OpenSource> {
   if (source.kind === 'stream') return streamSource(source.stream, source.length);
-  const files = new Map<string | number, HeldFile>();
-  const pending: Promise<void>[] = [];
-  const closeAll = () => {
-    for (const file of files.values()) file.close();
+  const { parts, single } = source;
+  const files: Files = new Map();
+  const pending: Promise<unknown>[] = [];
+  const finish = () => {
+    const fifo = single ? fifoSource(parts, files) : undefined;
+    return fifo ?? listSource(parts, single, files);
   };
   try {
-    for (const part of source.parts) {
+    for (const part of parts) {
       if ('memory' in part || files.has(part.file)) continue;
-      const opened = typeof part.file === 'number' ? holdDescriptor(part.file) : openNow(part.file);
-      if (opened) files.set(part.file, opened);
-      else if (typeof part.file === 'string') pending.push(openLater(part.file, files));
+      const { file } = part;
+      const opened = openFile(file);
+      if (opened instanceof Promise) pending.push(opened.then((held) => files.set(file, held)));
+      else files.set(file, opened);
     }
+    if (pending.length === 0) return finish();
   } catch (error) {
-    closeAll();
+    Promise.allSettled(pending).then(() => closeAll(files));
     throw error;
   }
-  const finish = () => {
+  return Promise.allSettled(pending).then((results) => {
     try {
-      return source.single ? single(source.parts, files) : listSource(source.parts, files);
+      for (const result of results) if (result.status === 'rejected') throw result.reason;
+      return finish();
     } catch (error) {
-      closeAll();
+      closeAll(files);
       throw error;
     }
-  };
-  for (const file of files.values()) {
-    if (file.kind === 'file' && !file.sizeKnown) pending.push(learnWhetherSizeIsKnown(file));
-  }
-  if (pending.length === 0) return finish();
-  return Promise.all(pending).then(finish, async (error: unknown) => {
-    await Promise.allSettled(pending);
-    closeAll();
-    throw error;
   });
 }
 
 type Parts = (MemoryPart | FilePart)[];
+type Files = Map<string | number, HeldFile>;
 
-/** A source that is one file, or whatever else stands at a path or behind a descriptor. */
-function single(parts: Parts, files: Map<string | number, HeldFile>): OpenSource {
+function closeAll(files: Files): void {
+  for (const file of files.values()) file.close();
+}
+
+const { EISDIR, ESPIPE } = os.constants.errno;
+
+/** A source that is a FIFO at a path: opened without waiting for a writer. */
+function fifoSource(parts: Parts, files: Files): OpenSource | undefined {
   const [part] = parts as [FilePart];
-  const file = files.get(part.file) as HeldFile;
-  if (file.kind !== 'fifo' || file.held || typeof part.file !== 'string') {
-    return listSource(parts, files);
-  }
-  // Opened without waiting for a writer. libuv waits for it, and blocks no thread.
+  const file = files.get(part.file);
+  if (file?.kind !== 'fifo' || file.held || typeof part.file !== 'string') return undefined;
   if (part.offset > 0) throw systemError(ESPIPE, 'read');
+  // libuv waits for the writer, and blocks no thread.
   const fifo = new net.Socket({ fd: file.fd, readable: true, writable: false });
   return {
     ...streamSource(fifo, part.length ?? Number.POSITIVE_INFINITY),
@@ -226,10 +196,7 @@ function single(parts: Parts, files: Map<string | number, HeldFile>): OpenSource
   };
 }
 
-const ESPIPE = 29;
-const EISDIR = 21;
-
-function listSource(parts: Parts, files: Map<string | number, HeldFile>): OpenSource {
+function listSource(parts: Parts, single: boolean, files: Files): OpenSource {
   let total: number | undefined = 0;
   let fallback: Fallback | undefined;
   const open = parts.map((part): Part => {
@@ -240,7 +207,8 @@ function listSource(parts: Parts, files: Map<string | number, HeldFile>): OpenSo
     const file = files.get(part.file) as HeldFile;
     if (file.kind === 'directory') throw systemError(EISDIR, 'read');
     const seekable = file.kind === 'file' || file.kind === 'block device';
-    if (!seekable && part.offset > 0) throw systemError(ESPIPE, 'read');
+    // Of a list, each segment must be where it is said to be.
+    if (!seekable && (part.offset > 0 || !single)) throw systemError(ESPIPE, 'read');
     if (file.kind !== 'file') fallback ??= notAFile(file.kind);
     else if (!file.sizeKnown) fallback ??= sizeUnknown();
     let { length } = part;
@@ -266,12 +234,9 @@ function listSource(parts: Parts, files: Map<string | number, HeldFile>): OpenSo
     },
     limit: Number.POSITIVE_INFINITY,
     close: () => {
-      const closeFiles = () => {
-        for (const file of files.values()) file.close();
-      };
-      if (!reader) return closeFiles();
+      if (!reader) return closeAll(files);
       reader.destroy();
-      reader.whenIdle(closeFiles);
+      reader.whenIdle(() => closeAll(files));
     },
   };
 }
@@ -313,131 +278,4 @@ function notAFile(kind: string): Fallback {
 function sizeUnknown(): Fallback {
   const message = 'the source is empty or of a file system like /proc, where size means nothing';
   return { code: 'SOURCE_SIZE', message, at: 0 };
-}
-
-/** An open file that nobody else closes. */
-interface HeldFile extends OpenFile {
-  /** Whether native code has it in its table; if not it is a plain descriptor. */
-  held: boolean;
-  close(): void;
-}
-
-// Neither waits for a FIFO's writer nor takes a terminal for our own. Not on Windows.
-const { O_RDONLY, O_NONBLOCK = 0, O_NOCTTY = 0 } = fs.constants;
-const OPEN_FLAGS = O_RDONLY | O_NONBLOCK | O_NOCTTY;
-
-/** ENOSYS, EINVAL: Linux before 5.12. EPERM: seccomp. Then it is not tried again. */
-const NO_CACHED_OPEN = new Set([-38, -22, -1]);
-let opensCached = true;
-
-/** Opens a path whose way is in the kernel's caches. */
-function openNow(path: string): HeldFile | undefined {
-  const { native } = addon;
-  // Under Node's permission model only Node's own fs may open, since it asks for leave.
-  if (!native || !opensCached || 'permission' in process) return undefined;
-  const opened = native.openCached(path);
-  if (opened.fd >= 0 && opened.kind === 'character device') {
-    fs.closeSync(opened.fd);
-    return undefined;
-  }
-  if (opened.fd >= 0) return holding(opened, opened.kind === 'file');
-  opensCached = !NO_CACHED_OPEN.has(opened.fd);
-  return undefined; // whatever the error was: Node's open tells it, with its message
-}
-
-async function openLater(path: string, files: Map<string | number, HeldFile>): Promise<void> {
-  let file = await holdOpened(await open(path, OPEN_FLAGS));
-  if (file.kind === 'character device') {
-    // A terminal in non-blocking mode would give EAGAIN and not what is typed.
-    file.close();
-    file = await holdOpened(await open(path, O_RDONLY | O_NOCTTY));
-  }
-  if (file.kind === 'file' && !file.sizeKnown) await learnWhetherSizeIsKnown(file);
-  files.set(path, file);
-}
-
-async function holdOpened(fd: number): Promise<HeldFile> {
-  const { native } = addon;
-  if (native) {
-    const opened = native.adopt(fd);
-    if (opened.fd < 0) throw systemError(-opened.fd, 'statx');
-    return holding(opened, opened.kind === 'file');
-  }
-  try {
-    return holding({ fd, ...factsOf(await fstat(fd)) }, false);
-  } catch (error) {
-    fs.closeSync(fd);
-    throw error;
-  }
-}
-
-/** Of tmpfs, ramfs and overlayfs, from statfs(2): their files have the size that they say. */
-const HONEST_FILE_SYSTEMS = new Set([0x01021994, 0x858458f6, 0x794c7630]);
-
-/** Not on this thread: a network's file system asks its server. */
-async function learnWhetherSizeIsKnown(file: HeldFile): Promise<void> {
-  if (process.platform !== 'linux') return;
-  const { type } = await statfs(`/proc/self/fd/${file.fd}`).catch(() => ({ type: 0 }));
-  file.sizeKnown = HONEST_FILE_SYSTEMS.has(type);
-}
-
-function open(path: string, flags: number): Promise<number> {
-  return new Promise((resolve, reject) => {
-    fs.open(path, flags, (error, fd) => (error ? reject(error) : resolve(fd)));
-  });
-}
-
-function fstat(fd: number): Promise<fs.Stats> {
-  return new Promise((resolve, reject) => {
-    fs.fstat(fd, (error, stats) => (error ? reject(error) : resolve(stats)));
-  });
-}
-
-/** Holds the open file behind the caller's descriptor, which may name another one a moment later. */
-function holdDescriptor(fd: number): HeldFile {
-  const { native } = addon;
-  if (native) {
-    const opened = native.duplicate(fd);
-    if (opened.fd < 0) throw systemError(-opened.fd, 'dup');
-    return holding(opened, true);
-  }
-  const facts = factsOf(fs.fstatSync(fd));
-  if (facts.kind === 'file' && process.platform === 'linux') {
-    try {
-      const reopened = fs.openSync(`/proc/self/fd/${fd}`, OPEN_FLAGS);
-      return holding({ fd: reopened, ...facts }, false);
-    } catch {
-      // No /proc, or no leave to open the file anew: the caller has to keep it open.
-    }
-  }
-  return { fd, ...facts, held: false, close: () => {} };
-}
-
-function holding(opened: OpenFile, held: boolean): HeldFile {
-  let open = true;
-  return {
-    ...opened,
-    held,
-    close: () => {
-      if (!open) return;
-      open = false;
-      if (held) addon.native?.release(opened.fd);
-      else fs.closeSync(opened.fd);
-    },
-  };
-}
-
-/** As `inspect` of native/file.cc, from what Node tells. */
-function factsOf(stats: fs.Stats): Omit<OpenFile, 'fd'> {
-  const sizeKnown = stats.isFile() && (stats.blocks > 0 || stats.size > 64 * 1024);
-  return { kind: kindOf(stats), size: stats.size, sizeKnown };
-}
-
-function kindOf(stats: fs.Stats): OpenFile['kind'] {
-  if (stats.isDirectory()) return 'directory';
-  if (stats.isFIFO()) return 'fifo';
-  if (stats.isSocket()) return 'socket';
-  if (stats.isCharacterDevice()) return 'character device';
-  if (stats.isBlockDevice()) return 'block device';
-  return 'file';
 }

@@ -5,10 +5,17 @@ import { systemError, TransferError } from './errors';
 import type { Job, Turn } from './lease';
 import { addon, type Completion, type NativeSegments, Outcome } from './native';
 import {
+  type Arguments,
+  type Backend,
+  type Fallback,
+  parseArguments,
+  type TransferOptions,
+  type TransferResult,
+} from './options';
+import {
   type FileSink,
   openFileSink,
   type ParsedSink,
-  parseSink,
   type Sink,
   takeTurn,
   whyNotNativeSink,
@@ -18,114 +25,10 @@ import {
   type OpenSource,
   openSource,
   type ParsedSource,
-  parseSource,
   type Segment,
   type Source,
 } from './source';
 import { Pump, SourceTruncatedError } from './stream-backend';
-import {
-  isAbortSignal,
-  isBoolean,
-  isFunction,
-  isString,
-  optional,
-  optionalByteCount,
-  optionsObject,
-  valueError,
-} from './validate';
-
-/** The way bytes went: a system call, or `'stream'`: through JavaScript. */
-export type Backend = 'sendfile' | 'splice' | 'copy_file_range' | 'read' | 'stream';
-
-/** Why a transfer, or the rest of one, went by streams. */
-export interface Fallback {
-  /**
-   * - `'REQUESTED'`: `backend: 'stream'` was given
-   * - `'DISABLED'`: `ZEROCOPY_BACKEND=stream` is set
-   * - `'NO_ADDON'`: there is no binary, or it may not be loaded; see `capabilities().reason`
-   * - `'NO_THREADS'`: the system has no thread for the engine
-   * - `'SOURCE_STREAM'`: the source is a stream
-   * - `'SOURCE_TYPE'`: the source is a FIFO, a terminal, a device
-   * - `'SOURCE_SIZE'`: the source's size means nothing (/proc, /sys), or is 0
-   * - `'SINK_TYPE'`: the sink is neither a TCP nor a Unix socket
-   * - `'SINK_HANDLE'`: the sink is a net.Socket over something else, or not connected
-   * - `'SINK_OVERRIDDEN'`: the sink's `write`, `_write` or `_writev` is not Node's own
-   * - `'SINK_BLOCKING'`: the sink's descriptor is in blocking mode
-   * - `'TLS'`: the sink encrypts
-   * - `'UNSUPPORTED'`: the kernel refused, the message tells what and how
-   */
-  code: FallbackCode;
-  message: string;
-  /** Bytes that had been transferred natively by then. */
-  at: number;
-}
-
-export type FallbackCode =
-  | 'REQUESTED'
-  | 'DISABLED'
-  | 'NO_ADDON'
-  | 'NO_THREADS'
-  | 'SOURCE_STREAM'
-  | 'SOURCE_TYPE'
-  | 'SOURCE_SIZE'
-  | 'SINK_TYPE'
-  | 'SINK_HANDLE'
-  | 'SINK_OVERRIDDEN'
-  | 'SINK_BLOCKING'
-  | 'TLS'
-  | 'UNSUPPORTED';
-
-export interface TransferOptions {
-  /**
-   * Absolute start in a file source, in bytes. A descriptor's own position is neither used nor
-   * moved. @default 0
-   */
-  offset?: number | undefined;
-  /** Most bytes to move. @default to the end that the file has when the transfer starts */
-  length?: number | undefined;
-  /** Where to write in a file sink. @default as write(2) would, at its position */
-  sinkOffset?: number | undefined;
-  /** How a path sink is opened. @default 'w', or 'r+' with `sinkOffset` */
-  sinkFlags?: string | undefined;
-  /**
-   * Whether to end the sink after the last byte.
-   * @default true for a ServerResponse or ClientRequest, else false
-   */
-  endSink?: boolean | undefined;
-  /** Aborts the transfer. The sink stays open: what it has accepted by then can't be taken back. */
-  signal?: AbortSignal | undefined;
-  /** Called while bytes move, at most every 100 ms, and once at the end. */
-  onProgress?: ((progress: Progress) => void) | undefined;
-  /** `'native'` rejects where `'auto'` would fall back to streams. @default 'auto' */
-  backend?: 'auto' | 'native' | 'stream' | undefined;
-}
-
-export interface Progress {
-  /** Bytes that the sink has accepted. */
-  transferred: number;
-  /** Bytes in all, where that is known. */
-  total: number | undefined;
-}
-
-export interface TransferResult {
-  /** Bytes that the sink has accepted; over streams: whose write callback has fired. */
-  transferred: number;
-  /** The way the bytes of files went; `'stream'` if any went by streams. */
-  backend: Backend;
-  /** Present when `backend` is `'stream'`. */
-  fallback?: Fallback;
-}
-
-const OPTIONS = [
-  'offset',
-  'length',
-  'sinkOffset',
-  'sinkFlags',
-  'endSink',
-  'signal',
-  'onProgress',
-  'backend',
-] as const;
 
 /** What is moved as one: by the engine, or as a stream. */
 type Leg = NativeSegments | Readable;
@@ -151,46 +54,8 @@ export function transfer(
   options?: TransferOptions,
 ): Promise<TransferResult> {
   return new Promise((resolve, reject) => {
-    new Transfer(parse(source, sink, options), resolve, reject).begin();
+    new Transfer(parseArguments(source, sink, options), resolve, reject).begin();
   });
-}
-
-interface Arguments {
-  source: ParsedSource;
-  sink: ParsedSink;
-  endSink: boolean;
-  signal: AbortSignal | undefined;
-  onProgress: ((progress: Progress) => void) | undefined;
-  backend: 'auto' | 'native' | 'stream';
-}
-
-function parse(source: unknown, sink: unknown, options: unknown): Arguments {
-  const given = optionsObject(options, OPTIONS);
-  const backend = optional('options.backend', given.backend, 'a string', isString) ?? 'auto';
-  if (backend !== 'auto' && backend !== 'native' && backend !== 'stream') {
-    throw valueError('options.backend', "must be 'auto', 'native' or 'stream'", backend);
-  }
-  const parsedSink = parseSink(
-    sink,
-    optionalByteCount('options.sinkOffset', given.sinkOffset),
-    optional('options.sinkFlags', given.sinkFlags, 'a string', isString),
-  );
-  return {
-    source: parseSource(
-      source,
-      optionalByteCount('options.offset', given.offset),
-      optionalByteCount('options.length', given.length),
-    ),
-    sink: parsedSink,
-    endSink:
-      optional('options.endSink', given.endSink, 'a boolean', isBoolean) ??
-      (parsedSink.kind === 'stream' && parsedSink.endsByDefault),
-    signal: optional('options.signal', given.signal, 'an AbortSignal', isAbortSignal),
-    onProgress: optional('options.onProgress', given.onProgress, 'a function', isFunction) as
-      | ((progress: Progress) => void)
-      | undefined,
-    backend,
-  };
 }
 
 /** Whether native code may be used at all. */

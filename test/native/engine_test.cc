@@ -387,10 +387,10 @@ TEST_CASE("without a warmer to be had, a mover reads from the disk itself") {
 
 TEST_CASE("a job that may block runs on a warmer, and not without one") {
   Engine& engine = started_engine(2);
-  Gate gate;
-  CHECK(engine.run_blocking(1, [&] { gate.wait(); }));
-  CHECK(gate.reached_by(1));
-  gate.open();
+  const auto gate = std::make_shared<Gate>();  // the job's too, which outlives this test's look
+  CHECK(engine.run_blocking(1, [gate] { gate->wait(); }));
+  CHECK(gate->reached_by(1));
+  gate->open();
   Seam<&Calls::thread_create> no_threads([](void* (*)(void*), void*) { return EAGAIN; });
   CHECK_FALSE(new_engine(1).run_blocking(1, [] {}));
 }

@@ -1,0 +1,179 @@
+// Files: what names one, and how it is opened, held and described.
+import * as fs from 'node:fs';
+import { type FileHandle, statfs } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
+import { systemError } from './errors';
+import { addon, type OpenFile } from './native';
+import { descriptor, typeError, valueError } from './validate';
+
+/** A file: its path, a descriptor, or a FileHandle. */
+export type FileSource = string | URL | number | FileHandle;
+
+/** A path or a descriptor. */
+export function parseFile(name: string, file: unknown, expected: string): string | number {
+  if (typeof file === 'number') return descriptor(name, file);
+  if (isFileHandle(file)) return file.fd;
+  let path = file;
+  if (file instanceof URL) {
+    try {
+      path = fileURLToPath(file);
+    } catch (error) {
+      throw valueError(name, `must be a file URL: ${(error as Error).message}`, file.href);
+    }
+  }
+  if (typeof path !== 'string') throw typeError(name, expected, file);
+  if (path.includes('\0')) throw valueError(name, 'must be a path without null bytes', path);
+  return path;
+}
+
+export function isFileHandle(value: unknown): value is FileHandle {
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    'fd' in value &&
+    typeof value.fd === 'number' &&
+    'createReadStream' in value
+  );
+}
+
+/** An open file that nobody else closes. */
+export interface HeldFile extends OpenFile {
+  /** Whether native code has it in its table; if not it is a plain descriptor. */
+  held: boolean;
+  close(): void;
+}
+
+/**
+ * Opens a path, or holds a descriptor: at once where no disk is needed for that, which is the rule.
+ * What fails at once throws.
+ */
+export function openFile(file: string | number): HeldFile | Promise<HeldFile> {
+  const opened = typeof file === 'number' ? holdDescriptor(file) : openNow(file);
+  if (opened?.sizeKnown || (opened && opened.kind !== 'file')) return opened;
+  return completed(opened ?? openLater(file as string));
+}
+
+async function completed(opening: HeldFile | Promise<HeldFile>): Promise<HeldFile> {
+  const file = await opening;
+  if (file.kind === 'file' && !file.sizeKnown) await learnWhetherSizeIsKnown(file);
+  return file;
+}
+
+// Neither waits for a FIFO's writer nor takes a terminal for our own. Not on Windows.
+const { O_RDONLY, O_NONBLOCK = 0, O_NOCTTY = 0 } = fs.constants;
+const OPEN_FLAGS = O_RDONLY | O_NONBLOCK | O_NOCTTY;
+
+/** ENOSYS, EINVAL: Linux before 5.12. EPERM: seccomp. Then it is not tried again. */
+const NO_CACHED_OPEN = new Set([-38, -22, -1]);
+let opensCached = true;
+
+/** Opens a path whose way is in the kernel's caches; undefined where it isn't, or isn't all. */
+function openNow(path: string): HeldFile | undefined {
+  const { native } = addon;
+  // Under Node's permission model only Node's own fs may open, since it asks for leave.
+  if (!native || !opensCached || 'permission' in process) return undefined;
+  const opened = native.openCached(path);
+  if (opened.fd >= 0 && opened.kind === 'character device') {
+    fs.closeSync(opened.fd);
+    return undefined;
+  }
+  if (opened.fd >= 0) return holding(opened, opened.kind === 'file');
+  opensCached = !NO_CACHED_OPEN.has(opened.fd);
+  return undefined; // whatever the error was: Node's open tells it, with its message
+}
+
+async function openLater(path: string): Promise<HeldFile> {
+  let file = await holdOpened(await open(path, OPEN_FLAGS));
+  if (file.kind === 'character device') {
+    // A terminal in non-blocking mode would give EAGAIN and not what is typed.
+    file.close();
+    file = await holdOpened(await open(path, O_RDONLY | O_NOCTTY));
+  }
+  return file;
+}
+
+async function holdOpened(fd: number): Promise<HeldFile> {
+  const { native } = addon;
+  if (native) {
+    const opened = native.adopt(fd);
+    if (opened.fd < 0) throw systemError(-opened.fd, 'statx');
+    return holding(opened, opened.kind === 'file');
+  }
+  try {
+    return holding({ fd, ...factsOf(await fstat(fd)) }, false);
+  } catch (error) {
+    fs.closeSync(fd);
+    throw error;
+  }
+}
+
+/** Of tmpfs, ramfs and overlayfs, from statfs(2): their files have the size that they say. */
+const HONEST_FILE_SYSTEMS = new Set([0x01021994, 0x858458f6, 0x794c7630]);
+
+/** Not on this thread: a network's file system asks its server. */
+async function learnWhetherSizeIsKnown(file: HeldFile): Promise<void> {
+  if (process.platform !== 'linux') return;
+  const { type } = await statfs(`/proc/self/fd/${file.fd}`).catch(() => ({ type: 0 }));
+  file.sizeKnown = HONEST_FILE_SYSTEMS.has(type);
+}
+
+function open(path: string, flags: number): Promise<number> {
+  return new Promise((resolve, reject) => {
+    fs.open(path, flags, (error, fd) => (error ? reject(error) : resolve(fd)));
+  });
+}
+
+function fstat(fd: number): Promise<fs.Stats> {
+  return new Promise((resolve, reject) => {
+    fs.fstat(fd, (error, stats) => (error ? reject(error) : resolve(stats)));
+  });
+}
+
+/** Holds the open file behind the caller's descriptor, which may name another one a moment later. */
+function holdDescriptor(fd: number): HeldFile {
+  const { native } = addon;
+  if (native) {
+    const opened = native.duplicate(fd);
+    if (opened.fd < 0) throw systemError(-opened.fd, 'dup');
+    return holding(opened, true);
+  }
+  const facts = factsOf(fs.fstatSync(fd));
+  if (facts.kind === 'file' && process.platform === 'linux') {
+    try {
+      const reopened = fs.openSync(`/proc/self/fd/${fd}`, OPEN_FLAGS);
+      return holding({ fd: reopened, ...facts }, false);
+    } catch {
+      // No /proc, or no leave to open the file anew: the caller has to keep it open.
+    }
+  }
+  return { fd, ...facts, held: false, close: () => {} };
+}
+
+function holding(opened: OpenFile, held: boolean): HeldFile {
+  let open = true;
+  return {
+    ...opened,
+    held,
+    close: () => {
+      if (!open) return;
+      open = false;
+      if (held) addon.native?.release(opened.fd);
+      else fs.closeSync(opened.fd);
+    },
+  };
+}
+
+/** As `inspect` of native/file.cc, from what Node tells. */
+function factsOf(stats: fs.Stats): Omit<OpenFile, 'fd'> {
+  const sizeKnown = stats.isFile() && (stats.blocks > 0 || stats.size > 64 * 1024);
+  return { kind: kindOf(stats), size: stats.size, sizeKnown };
+}
+
+function kindOf(stats: fs.Stats): OpenFile['kind'] {
+  if (stats.isDirectory()) return 'directory';
+  if (stats.isFIFO()) return 'fifo';
+  if (stats.isSocket()) return 'socket';
+  if (stats.isCharacterDevice()) return 'character device';
+  if (stats.isBlockDevice()) return 'block device';
+  return 'file';
+}
