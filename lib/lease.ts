@@ -78,7 +78,7 @@ export function whyNoDescriptor(sink: NodeJS.WritableStream): Fallback | undefin
     return { code: 'TLS', message: 'the sink encrypts what is written to it', at: 0 };
   }
   if (!(sink instanceof net.Socket)) {
-    const name = sink.constructor.name;
+    const name = sink.constructor?.name ?? 'stream';
     return { code: 'SINK_TYPE', message: `the sink is not a socket but a ${name}`, at: 0 };
   }
   if (!mayLease(sink) || !isNodesOwn(sink)) return foreignWrite();

@@ -414,7 +414,7 @@ function isSocketError({ code }: NodeJS.ErrnoException): boolean {
 }
 
 function nameOf(end: ParsedSource | ParsedSink): string {
-  if (end.kind === 'stream') return end.stream.constructor.name;
+  if (end.kind === 'stream') return end.stream.constructor?.name ?? 'stream';
   if (end.kind === 'file') return String(end.file);
   return end.parts.map((part) => ('file' in part ? part.file : 'memory')).join(' + ');
 }
