@@ -210,6 +210,7 @@ void Engine::share_queue() {
 
 void* Engine::mover_main(void* engine) {
   sys::name_thread("zerocopy-mover");
+  sys::yield_to_others();
   static_cast<Engine*>(engine)->move();
   return nullptr;
 }

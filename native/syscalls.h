@@ -88,5 +88,8 @@ Result event_create();
 Result start_thread(void* (*body)(void*), void* argument);
 // The calling thread's name in `top -H` and gdb; the kernel keeps 15 characters of it.
 void name_thread(const char* name);
+// Lets other threads run before the calling one: it never preempts them (SCHED_BATCH), and weighs
+// less (nice).
+void yield_to_others();
 
 }  // namespace zerocopy::sys

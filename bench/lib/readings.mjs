@@ -2,10 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { monitorEventLoopDelay, performance } from 'node:perf_hooks';
 
-/**
- * Finer, and the timer behind it would take more of the JavaScript thread than a transfer does.
- */
-const LOOP_DELAY_RESOLUTION_MS = 5;
+const LOOP_DELAY_RESOLUTION_MS = 1;
 
 /**
  * Seconds that the JavaScript thread, which is the process's first, has been on a CPU. Undefined
@@ -38,11 +35,13 @@ export function cpuSeconds() {
 
 /**
  * Starts to measure.
- * @returns a function that stops and gives the readings of the time between.
+ * @param {boolean} loopDelay whether to measure the event loop's delay: the timer behind that takes
+ *   more of the JavaScript thread than a transfer does, so it is a trial of its own
+ * @returns a function that stops and gives the readings of the time between
  */
-export function startReadings() {
+export function startReadings(loopDelay) {
   const delays = monitorEventLoopDelay({ resolution: LOOP_DELAY_RESOLUTION_MS });
-  delays.enable();
+  if (loopDelay) delays.enable();
   const utilization = performance.eventLoopUtilization();
   const began = performance.now();
   const cpuBefore = cpuSeconds();
@@ -53,15 +52,14 @@ export function startReadings() {
     const ended = performance.now();
     const { utilization: loopUtilization } = performance.eventLoopUtilization(utilization);
     delays.disable();
+    // What the timer comes late, beyond the time that it was set to.
+    const p99 = Math.max(0, delays.percentile(99) / 1e6 - LOOP_DELAY_RESOLUTION_MS);
+    if (loopDelay) return { loopDelayP99Ms: p99 };
     return {
       seconds: (ended - began) / 1000,
       cpuSeconds: cpuAfter - cpuBefore,
       ...(jsThreadBefore !== undefined && { jsThreadSeconds: jsThreadAfter - jsThreadBefore }),
       loopUtilization,
-      // What the timer comes late, beyond the time that it was set to.
-      ...(delays.count > 0 && {
-        loopDelayP99Ms: Math.max(0, delays.percentile(99) / 1e6 - LOOP_DELAY_RESOLUTION_MS),
-      }),
     };
   };
 }

@@ -6,7 +6,7 @@ import { summarizeTrials } from './summary.mjs';
  * @param {object} options
  * @param {string[]} options.ways
  * @param {number} options.rounds
- * @param {(way: string) => Promise<Record<string, unknown>>} options.runTrial
+ * @param {(way: string, round: number) => Promise<Record<string, unknown>>} options.runTrial
  * @param {(message: string) => void} options.log
  * @param {boolean} [options.warmUp]
  */
@@ -15,7 +15,7 @@ export async function runRounds({ ways, rounds, runTrial, log, warmUp = true }) 
   for (let round = warmUp ? 0 : 1; round <= rounds; round++) {
     log(round === 0 ? 'warm-up' : `round ${round} of ${rounds}`);
     for (const way of round % 2 === 1 ? ways : ways.toReversed()) {
-      const result = await runTrial(way);
+      const result = await runTrial(way, round);
       if (round > 0) trials[way].push(result);
     }
   }

@@ -34,7 +34,7 @@ class SendfileLog {
   Seam<&Calls::sendfile> seam_;
 };
 
-// sendmsg(2) the same way. `limit` is the most that one call takes of its first part.
+// sendmsg(2) the same way. `limit` is the most that one call takes of all its parts.
 class SendLog {
  public:
   struct Sent {
@@ -45,9 +45,13 @@ class SendLog {
   explicit SendLog(size_t limit = ~size_t{0})
       : seam_([this, limit](int fd, const iovec* parts, size_t part_count, int flags) {
           calls.push_back({part_count, (flags & MSG_MORE) != 0});
-          if (limit == ~size_t{0}) return kernel.send(fd, parts, part_count, flags);
-          const iovec part{parts[0].iov_base, std::min(parts[0].iov_len, limit)};
-          return kernel.send(fd, &part, 1, flags);
+          std::vector<iovec> taken(parts, parts + part_count);
+          size_t left = limit;
+          for (iovec& part : taken) {
+            part.iov_len = std::min(part.iov_len, left);
+            left -= part.iov_len;
+          }
+          return kernel.send(fd, taken.data(), taken.size(), flags);
         }) {}
 
   std::vector<Sent> calls;
@@ -588,7 +592,7 @@ TEST_CASE("more memory segments than one call takes") {
   }
   SUBCASE("short counts end within a segment") {
     SocketPair pair(Family::tcp);
-    SendLog log(97);
+    SendLog log(997);
     Transfer transfer(pair.sender(), std::move(segments));
     CHECK(difference(drive(transfer, pair).received, expected) == "");
   }
