@@ -7,7 +7,7 @@ import { describeMachine, machineLine } from './lib/machine.mjs';
 import { nodeReceiver, nodeTrial, runTrial, startReceiver } from './lib/processes.mjs';
 import { waysTable } from './lib/report.mjs';
 import { runRounds } from './lib/rounds.mjs';
-import { MiB, makeFile, makeScratch } from './lib/scratch.mjs';
+import { MiB, makeFile, makeResident, makeScratch } from './lib/scratch.mjs';
 
 const SIZE = 1024 * MiB;
 const ROUNDS = 3;
@@ -30,6 +30,7 @@ async function measure(file, warmUp) {
     log: () => {},
     runTrial: async (way) => {
       const parameters = { way, port: receiver.port, files: [file], warmUp };
+      makeResident(file);
       const trial = await runTrial(nodeTrial('send.mjs', parameters));
       return { ...trial, megabytesPerSecond: trial.bytes / trial.seconds / 1e6 };
     },

@@ -183,6 +183,13 @@ Engine::TaskRef Engine::dequeue() {
   return task;
 }
 
+// A hint: whether another task could use this mover now, or any moment.
+bool Engine::others_wait() {
+  if (armed_.load(std::memory_order_relaxed) > 0) return true;
+  std::lock_guard<std::mutex> lock(queue_mutex_);
+  return !queue_.empty();
+}
+
 // Whether a mover has nothing to do but to wait. If so it counts as idle from here on, so that
 // whoever queues a task after this look wakes it.
 bool Engine::must_wait() {
@@ -245,7 +252,7 @@ void Engine::run(const TaskRef& task, State expected) {
   if (expected == State::armed) armed_.fetch_sub(1, std::memory_order_relaxed);
   task->state = State::running;
   lock.unlock();
-  const Outcome outcome = task->transfer->step();
+  const Outcome outcome = task->transfer->step(others_wait() ? kStepBytes : kStepBytesAlone);
   lock.lock();
   const bool ended =
       outcome != Outcome::again && outcome != Outcome::wait_writable && outcome != Outcome::cold;

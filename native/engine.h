@@ -109,6 +109,7 @@ class Engine {
   TaskRef find(TransferId id);
   void enqueue(TaskRef task);
   TaskRef dequeue();
+  bool others_wait();
   bool must_wait();
   void wake_mover();
   void share_queue();

@@ -75,19 +75,18 @@ bool Transfer::step_if_short(Outcome* outcome) {
   if (send_by_reading(outcome)) return true;
   if (!everything_is_resident()) return false;
   known_resident_ = true;
-  *outcome = move();
+  *outcome = move(kStepBytes);
   known_resident_ = false;
   return true;
 }
 
-Outcome Transfer::step() {
+Outcome Transfer::step(uint64_t budget) {
   Outcome outcome;
   if (transferred() == 0 && send_by_reading(&outcome)) return outcome;
-  return move();
+  return move(budget);
 }
 
-Outcome Transfer::move() {
-  uint64_t budget = kStepBytes;
+Outcome Transfer::move(uint64_t budget) {
   Outcome outcome = Outcome::done;
   while (index_ < segments_.size()) {
     if (budget == 0) return Outcome::again;
@@ -164,19 +163,11 @@ bool Transfer::send_memory(uint64_t* budget, Outcome* outcome) {
 bool Transfer::send_file(uint64_t* budget, Outcome* outcome) {
   const Segment& segment = current();
   const uint64_t left = segment.length - within_;
-  if (within_ >= probed_until_) {
-    const uint64_t window = std::min(left, kStepBytes);
-    Residency residency = known_resident_
-                              ? Residency::resident
-                              : probe_residency(*segment.file, segment.offset + within_, window);
-    residency_unknown_ = residency == Residency::unknown;
-    if (residency_unknown_ && DeviceHistory::instance().was_slow(segment.file->device()))
-      residency = Residency::cold;
-    if (residency == Residency::cold) {
-      *outcome = Outcome::cold;
-      return false;
-    }
-    probed_until_ = within_ + window;
+  // Where a long stretch isn't all there, its beginning may be.
+  if (within_ >= probed_until_ && !look(std::min(left, *budget)) &&
+      !look(std::min(left, kStepBytes))) {
+    *outcome = Outcome::cold;
+    return false;
   }
   // Never more than is left of the range: asking for more leaves the tail corked for 200 ms
   // (golang/go#41513). Nor more than was probed.
@@ -204,6 +195,18 @@ bool Transfer::send_file(uint64_t* budget, Outcome* outcome) {
   const uint64_t moved = static_cast<uint64_t>(sent.value);
   advance(moved);
   *budget -= moved;
+  return true;
+}
+
+// Whether the next `window` bytes of the current file segment may be sent without a warmer.
+bool Transfer::look(uint64_t window) {
+  const File& file = *current().file;
+  Residency residency = Residency::resident;
+  if (!known_resident_) residency = probe_residency(file, current().offset + within_, window);
+  residency_unknown_ = residency == Residency::unknown;
+  if (residency == Residency::cold) return false;
+  if (residency_unknown_ && DeviceHistory::instance().was_slow(file.device())) return false;
+  probed_until_ = within_ + window;
   return true;
 }
 

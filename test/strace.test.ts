@@ -55,7 +55,7 @@ const isProbe = ({ call, line }: Traced) => call === 'preadv2' && /iov_len=1\}/.
 traced(`a large file: sendfile, and beside it only one-byte probes${why}`, async () => {
   const { main, calls } = await trace([testFile(20 * 1024 * 1024).path]);
   const sent = calls.filter(({ call }) => call === 'sendfile');
-  expect(sent.length).toBeGreaterThan(5);
+  expect(sent.length).toBeGreaterThan(2);
   // All of it on movers.
   expect(sent.filter(({ thread }) => thread === main)).toEqual([]);
   const allowed = new Set(['openat2', 'statx', 'sendfile', 'close']);

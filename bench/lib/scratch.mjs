@@ -27,7 +27,7 @@ function diskDirectory() {
 }
 
 /**
- * Makes a file whose blocks all differ, and reads it once, so that it is resident.
+ * Makes a file whose blocks all differ, and which is resident.
  * @param {string} file
  * @param {number} size in bytes
  */
@@ -41,9 +41,21 @@ export function makeFile(file, size) {
     }
     // Else the disk would still be written to while trials run.
     fs.fsyncSync(fd);
-    for (let at = 0; at < size; at += block.length) fs.readSync(fd, block, 0, block.length, at);
   } finally {
     fs.closeSync(fd);
   }
+  makeResident(file);
   return file;
+}
+
+/**
+ * Reads a file to its end. Before every trial: there are kernels that give up pages which nobody
+ * has mapped (DAMON), however much memory is free.
+ * @param {string} file
+ */
+export function makeResident(file) {
+  const buffer = Buffer.allocUnsafe(MiB);
+  const fd = fs.openSync(file);
+  while (fs.readSync(fd, buffer, 0, buffer.length, null) > 0);
+  fs.closeSync(fd);
 }

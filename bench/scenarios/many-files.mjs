@@ -4,7 +4,7 @@ import { checkTargets } from '../lib/checks.mjs';
 import { startDiscardingReceiver } from '../lib/discard.mjs';
 import { nodeTrial, runTrial } from '../lib/processes.mjs';
 import { runRounds } from '../lib/rounds.mjs';
-import { MiB, makeFile } from '../lib/scratch.mjs';
+import { MiB, makeFile, makeResident } from '../lib/scratch.mjs';
 
 export const name = 'many-files';
 
@@ -39,6 +39,7 @@ export async function run({ scratch, quick, rounds, log }) {
     runTrial: async (way, round) => {
       const send = async (loopDelay) => {
         const parameters = { way, port: receiver.port, files, warmUp: files[0], loopDelay };
+        files.forEach(makeResident);
         const trial = await runTrial(nodeTrial('send.mjs', parameters));
         if (trial.bytes !== total) throw new Error(`${way} sent ${trial.bytes} bytes`);
         return trial;

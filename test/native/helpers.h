@@ -70,7 +70,8 @@ inline int fail_with(int error) {
 // The table itself holds trampolines from the start of main() to its end, because threads of
 // engines read it all the time. A trampoline calls the handler, if there is one, else the kernel.
 // The destructor waits until no thread is in the handler, which may thus refer to what was declared
-// before it; so a handler must never block for ever, epoll_wait included.
+// before it; so a handler must never block for ever, epoll_wait included, and never throw, which
+// REQUIRE does.
 template <auto entry>
 class Seam;
 

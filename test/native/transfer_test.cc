@@ -467,6 +467,32 @@ TEST_CASE("a range of many GiB goes in steps") {
   CHECK(most <= sys::kMaxBytesPerCall);
 }
 
+TEST_CASE("a step that may be long takes what is there of the beginning of a stretch") {
+  // The first 4 MiB are resident. Nobody has a socket for more: the call says that it has moved it.
+  constexpr uint64_t kThere = 2 * kStepBytes;
+  TestFile file(1);
+  Seam<&Calls::read_nowait> looks([](int, void*, size_t, off_t offset) {
+    return static_cast<uint64_t>(offset) < kThere ? 1 : fail_with(EAGAIN);
+  });
+  std::vector<uint64_t> counts;
+  Seam<&Calls::sendfile> seam([&](int, int, off_t*, size_t count) {
+    counts.push_back(count);
+    return static_cast<ssize_t>(count);
+  });
+  Transfer transfer(-1, gather(file.range(0, 2 * kStepBytesAlone)));
+  CHECK(transfer.step(kStepBytesAlone) == Outcome::cold);
+  CHECK(transfer.transferred() == kThere);
+  CHECK(counts == std::vector<uint64_t>{kStepBytes, kStepBytes});
+  CHECK(transfer.cold_range().offset == kThere);
+  CHECK(transfer.cold_range().length == kStepBytes);
+
+  // All of it there: one call.
+  counts.clear();
+  Transfer resident(-1, gather(file.range(0, kThere)));
+  CHECK(resident.step(kStepBytesAlone) == Outcome::done);
+  CHECK(counts == std::vector<uint64_t>{kThere});
+}
+
 TEST_CASE("a step's budget spans segments") {
   DescriptorGuard guard;
   AllResident resident;
