@@ -292,16 +292,21 @@ void Engine::warm_up(const TaskRef& task, std::unique_lock<std::mutex> lock) {
   task->state = State::warming;
   const FileRange range = task->transfer->cold_range();
   lock.unlock();
+  const auto is_wanted = [task] {  // or has been cancelled meanwhile
+    std::lock_guard<std::mutex> lock(task->mutex);
+    return task->state == State::warming;
+  };
   const auto resume = [this, task] {
     {
       std::lock_guard<std::mutex> lock(task->mutex);
-      if (task->state != State::warming) return;  // cancelled meanwhile
+      if (task->state != State::warming) return;
       task->transfer->warmed();
       task->state = State::queued;
     }
     enqueue(task);
   };
-  const bool submitted = warmers_.submit(range.file->device(), [range, resume] {
+  const bool submitted = warmers_.submit(range.file->device(), [range, is_wanted, resume] {
+    if (!is_wanted()) return;
     warm(*range.file, range.offset, range.length);
     resume();
   });

@@ -12,8 +12,8 @@ namespace {
 
 const uint64_t kPageBytes = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
 
-// A step over 2 MiB of cached pages takes about 0.3 ms; one that waited for a disk, more than this
-// as a rule. Too low a limit costs a hop to a warmer, too high a one a mover's time.
+// A step over 8 MiB of cached pages takes about 1 ms; one that waited for a disk, more than this as
+// a rule. Too low a limit costs a hop to a warmer, too high a one a mover's time.
 constexpr uint64_t kSlowReadNs = 5'000'000;
 
 // Starts reading this much beyond a warmed range, so that the disk works while the range is sent.
@@ -60,7 +60,7 @@ void warm(const File& file, uint64_t offset, uint64_t length) {
     const sys::Result read = sys::read(file.fd(), &byte, 1, at);
     if (!read.ok() || read.value == 0) break;
   }
-  DeviceHistory::instance().record(file.device(), monotonic_now() - began);
+  DeviceHistory::instance().record_warming(file.device(), monotonic_now() - began);
 }
 
 DeviceHistory& DeviceHistory::instance() {
@@ -68,14 +68,16 @@ DeviceHistory& DeviceHistory::instance() {
   return history;
 }
 
-void DeviceHistory::record(uint64_t device, uint64_t nanoseconds) {
-  const bool slow = nanoseconds > kSlowReadNs;
+void DeviceHistory::record_read(uint64_t device, uint64_t nanoseconds) {
+  if (nanoseconds <= kSlowReadNs) return;
   std::lock_guard<std::mutex> lock(mutex_);
-  if (slow) {
-    slow_[device] = true;
-  } else {
-    slow_.erase(device);
-  }
+  slow_.insert(device);
+}
+
+void DeviceHistory::record_warming(uint64_t device, uint64_t nanoseconds) {
+  if (nanoseconds > kSlowReadNs) return record_read(device, nanoseconds);
+  std::lock_guard<std::mutex> lock(mutex_);
+  slow_.erase(device);
 }
 
 bool DeviceHistory::was_slow(uint64_t device) {

@@ -2,7 +2,7 @@
 
 #include <cstdint>
 #include <mutex>
-#include <unordered_map>
+#include <unordered_set>
 
 #include "file.h"
 
@@ -18,17 +18,20 @@ Residency probe_residency(const File& file, uint64_t offset, uint64_t length);
 // Brings a range into the page cache. Blocks for as long as the disk takes.
 void warm(const File& file, uint64_t offset, uint64_t length);
 
-// What the file systems that can't tell what is resident (overlayfs, tmpfs with holes, FUSE) have
-// shown so far: whether the last read from a device had to wait for its disk.
+// What the devices whose file systems can't tell what is resident (overlayfs, tmpfs with holes,
+// FUSE) have shown so far: whether reading from them had to wait for a disk. A slow read of any
+// kind marks a device; only a whole range that was quick to warm clears it, since a read that was
+// quick may have had nothing to read.
 class DeviceHistory {
  public:
   static DeviceHistory& instance();
-  void record(uint64_t device, uint64_t nanoseconds);
+  void record_read(uint64_t device, uint64_t nanoseconds);
+  void record_warming(uint64_t device, uint64_t nanoseconds);
   bool was_slow(uint64_t device);
 
  private:
   std::mutex mutex_;
-  std::unordered_map<uint64_t, bool> slow_;
+  std::unordered_set<uint64_t> slow_;
 };
 
 // CLOCK_MONOTONIC, in nanoseconds.

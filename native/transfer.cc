@@ -163,9 +163,7 @@ bool Transfer::send_memory(uint64_t* budget, Outcome* outcome) {
 bool Transfer::send_file(uint64_t* budget, Outcome* outcome) {
   const Segment& segment = current();
   const uint64_t left = segment.length - within_;
-  // Where a long stretch isn't all there, its beginning may be.
-  if (within_ >= probed_until_ && !look(std::min(left, *budget)) &&
-      !look(std::min(left, kStepBytes))) {
+  if (within_ >= probed_until_ && !look_ahead(*budget)) {
     *outcome = Outcome::cold;
     return false;
   }
@@ -176,7 +174,7 @@ bool Transfer::send_file(uint64_t* budget, Outcome* outcome) {
   const sys::Result sent =
       sys::sendfile(socket_, segment.file->fd(), segment.offset + within_, wanted);
   if (residency_unknown_)
-    DeviceHistory::instance().record(segment.file->device(), monotonic_now() - began);
+    DeviceHistory::instance().record_read(segment.file->device(), monotonic_now() - began);
   if (!sent.ok()) {
     if (sent.error == EAGAIN) {
       *outcome = Outcome::wait_writable;
@@ -196,6 +194,15 @@ bool Transfer::send_file(uint64_t* budget, Outcome* outcome) {
   advance(moved);
   *budget -= moved;
   return true;
+}
+
+// Whether the beginning of what is left of the current segment may be sent without a warmer: all
+// that the budget allows or, where a long stretch isn't all there, its beginning.
+bool Transfer::look_ahead(uint64_t budget) {
+  const uint64_t left = current().length - within_;
+  const uint64_t whole = std::min(left, budget);
+  const uint64_t beginning = std::min(left, kStepBytes);
+  return look(whole) || (beginning < whole && look(beginning));
 }
 
 // Whether the next `window` bytes of the current file segment may be sent without a warmer.

@@ -98,6 +98,7 @@ class Transfer {
   bool more_follow() const { return index_ + 1 < segments_.size(); }
   void advance(uint64_t count);
   Outcome move(uint64_t budget);
+  bool look_ahead(uint64_t budget);
   bool look(uint64_t window);
   bool everything_is_resident() const;
   bool send_by_reading(Outcome* outcome);

@@ -1,5 +1,6 @@
 #include "warmers.h"
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
@@ -7,21 +8,36 @@
 
 namespace zerocopy {
 
+int Warmers::Device::runnable() const {
+  return std::min(static_cast<int>(jobs.size()), kMaxWarmersPerDevice - running);
+}
+
+int Warmers::runnable() const {
+  int sum = 0;
+  for (const auto& [id, device] : devices_) sum += device.runnable();
+  return sum;
+}
+
 bool Warmers::submit(uint64_t device, std::function<void()> job) {
   std::lock_guard<std::mutex> lock(mutex_);
-  jobs_.push_back({device, std::move(job)});
+  Device& entry = devices_[device];
+  const int runnable_before = entry.runnable();
+  entry.jobs.push_back({next_number_++, std::move(job)});
   // A device at its limit needs no thread: whoever finishes a job of its takes this one.
-  const auto running = running_.find(device);
-  if (running != running_.end() && running->second >= kMaxWarmersPerDevice) return true;
-  if (static_cast<size_t>(idle_) < jobs_.size() && threads_ < kMaxWarmers &&
-      sys::start_thread(thread_main, this).ok())
-    ++threads_;
-  if (threads_ == 0) {
-    jobs_.pop_back();
-    return false;
+  if (entry.runnable() == runnable_before) return true;
+  if (runnable() <= threads_ - running_) {
+    wake_.notify_one();
+    return true;
   }
-  wake_.notify_one();
-  return true;
+  if (threads_ == kMaxWarmers) return true;
+  if (sys::start_thread(thread_main, this).ok()) {
+    ++threads_;
+    return true;
+  }
+  // Not left to threads that are busy: they may hang on a disk for ever.
+  entry.jobs.pop_back();
+  if (entry.jobs.empty() && entry.running == 0) devices_.erase(device);
+  return false;
 }
 
 void* Warmers::thread_main(void* warmers) {
@@ -32,37 +48,41 @@ void* Warmers::thread_main(void* warmers) {
 
 void Warmers::work() {
   std::unique_lock<std::mutex> lock(mutex_);
+  uint64_t device;
   Job job;
-  while (wait_for_job(&lock, &job)) {
+  while (wait_for_job(&lock, &device, &job)) {
     lock.unlock();
     job.run();
     job.run = nullptr;  // what it holds, a file say, is let go before the lock is taken
     lock.lock();
-    if (--running_[job.device] == 0) running_.erase(job.device);
+    --running_;
+    Device& entry = devices_[device];
+    if (--entry.running == 0 && entry.jobs.empty()) devices_.erase(device);
   }
   --threads_;
 }
 
 // False when none came for kIdleMs.
-bool Warmers::wait_for_job(std::unique_lock<std::mutex>* lock, Job* job) {
-  ++idle_;
-  const bool taken =
-      wake_.wait_for(*lock, std::chrono::milliseconds(kIdleMs), [&] { return take(job); });
-  --idle_;
-  return taken;
+bool Warmers::wait_for_job(std::unique_lock<std::mutex>* lock, uint64_t* device, Job* job) {
+  return wake_.wait_for(*lock, std::chrono::milliseconds(kIdleMs),
+                        [&] { return take(device, job); });
 }
 
 // The oldest job whose device has a warmer to spare.
-bool Warmers::take(Job* job) {
-  for (auto next = jobs_.begin(); next != jobs_.end(); ++next) {
-    const auto running = running_.find(next->device);
-    if (running != running_.end() && running->second >= kMaxWarmersPerDevice) continue;
-    ++running_[next->device];
-    *job = std::move(*next);
-    jobs_.erase(next);
-    return true;
+bool Warmers::take(uint64_t* device, Job* job) {
+  Device* oldest = nullptr;
+  for (auto& [id, entry] : devices_) {
+    if (entry.runnable() == 0) continue;
+    if (oldest && oldest->jobs.front().number < entry.jobs.front().number) continue;
+    oldest = &entry;
+    *device = id;
   }
-  return false;
+  if (!oldest) return false;
+  *job = std::move(oldest->jobs.front());
+  oldest->jobs.pop_front();
+  ++oldest->running;
+  ++running_;
+  return true;
 }
 
 }  // namespace zerocopy

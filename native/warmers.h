@@ -18,26 +18,32 @@ class Warmers {
   static constexpr int kMaxWarmersPerDevice = 8;
   static constexpr int kIdleMs = 1000;
 
-  // Runs `job` on a warmer, when one is free for `device` (an st_dev). False when there is no
-  // thread and none is to be had: then the job never runs.
+  // Runs `job` on a warmer, when one is free for `device` (an st_dev). False when there is none to
+  // look for it and no thread is to be had: then the job never runs.
   bool submit(uint64_t device, std::function<void()> job);
 
  private:
   struct Job {
-    uint64_t device;
+    uint64_t number;  // the older, the smaller
     std::function<void()> run;
+  };
+  struct Device {
+    std::deque<Job> jobs;
+    int running = 0;
+    int runnable() const;
   };
   static void* thread_main(void* warmers);
   void work();
-  bool wait_for_job(std::unique_lock<std::mutex>* lock, Job* job);
-  bool take(Job* job);
+  bool wait_for_job(std::unique_lock<std::mutex>* lock, uint64_t* device, Job* job);
+  bool take(uint64_t* device, Job* job);
+  int runnable() const;
 
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::deque<Job> jobs_;
-  std::unordered_map<uint64_t, int> running_;  // by device; no entry: none
+  std::unordered_map<uint64_t, Device> devices_;  // with jobs, queued or running
+  uint64_t next_number_ = 0;
   int threads_ = 0;
-  int idle_ = 0;
+  int running_ = 0;  // of the threads; the others look for a job, or are about to
 };
 
 }  // namespace zerocopy

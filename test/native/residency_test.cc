@@ -195,16 +195,19 @@ TEST_CASE("a warm pass that waited makes its device slow, a quick one quick agai
   }));
 }
 
-TEST_CASE("a device's history is that of its last read") {
+TEST_CASE("a slow read marks a device, and only a quick warming clears it") {
   DeviceHistory history;
-  history.record(1, kSlowNs);
+  history.record_read(1, kSlowNs);
   CHECK_FALSE(history.was_slow(1));
-  history.record(1, kSlowNs + 1);
+  history.record_read(1, kSlowNs + 1);
   CHECK(history.was_slow(1));
   CHECK_FALSE(history.was_slow(2));
-  history.record(2, 0);
+  history.record_warming(2, 0);
+  history.record_read(1, 0);
   CHECK(history.was_slow(1));
-  history.record(1, 0);
+  history.record_warming(1, kSlowNs + 1);
+  CHECK(history.was_slow(1));
+  history.record_warming(1, kSlowNs);
   CHECK_FALSE(history.was_slow(1));
 }
 

@@ -153,26 +153,42 @@ TEST_CASE("without a thread a job is refused, and let go") {
   CHECK(crowd.most() == 1);
 }
 
-TEST_CASE("one thread does the work of all, oldest job first, where there are no more") {
+TEST_CASE("where there are no more threads, a job is not left to one that may hang") {
   Warmers& warmers = new_warmers();
-  ThreadLimit one(1);
   Crowd crowd;
   Gate gate;
-  std::vector<int> order;
-  REQUIRE(warmers.submit(1, job(&crowd, &gate)));
-  CHECK(gate.reached_by(1));
-  for (int i = 0; i < 20; ++i) {
-    REQUIRE(warmers.submit(static_cast<uint64_t>(i % 3), [&crowd, &order, i] {
-      crowd.enter();
-      order.push_back(i);
-      crowd.leave();
-    }));
+  {
+    ThreadLimit one(1);
+    REQUIRE(warmers.submit(1, job(&crowd, &gate)));
+    CHECK(gate.reached_by(1));
+    CHECK_FALSE(warmers.submit(2, job(&crowd, nullptr)));
+    CHECK_FALSE(warmers.submit(1, job(&crowd, nullptr)));
+    gate.open();
+    CHECK(crowd.wait_until_done(1));
+    // One that is free does.
+    CHECK(eventually([&] { return warmers.submit(2, job(&crowd, nullptr)); }));
+    CHECK(crowd.wait_until_done(2));
   }
-  gate.open();
-  CHECK(crowd.wait_until_done(21));
   CHECK(crowd.most() == 1);
-  CHECK(order.size() == 20);
-  CHECK(std::is_sorted(order.begin(), order.end()));
+}
+
+TEST_CASE("no thread is started for a job that has to wait for its device") {
+  Warmers& warmers = new_warmers();
+  ThreadCount threads;
+  Crowd crowd;
+  Gate gate;
+  for (int i = 0; i < 10 * kPerDevice; ++i) REQUIRE(warmers.submit(1, job(&crowd, &gate)));
+  CHECK(gate.reached_by(kPerDevice));
+  CHECK(threads.started() == kPerDevice);
+  // Nor, with that queue behind it, more than one for another device's.
+  for (int i = 1; i <= 20; ++i) {
+    REQUIRE(warmers.submit(2, job(&crowd, nullptr)));
+    CHECK(eventually([&] { return crowd.done() == i; }));
+  }
+  CHECK(threads.started() <= kPerDevice + 2);
+  gate.open();
+  CHECK(crowd.wait_until_done(10 * kPerDevice + 20));
+  CHECK(crowd.most() <= kPerDevice + 1);
 }
 
 TEST_CASE("what a job holds is let go while its warmer waits for the next") {
