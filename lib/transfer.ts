@@ -178,12 +178,9 @@ class Transfer implements Job {
     if (this.#arguments.sink.kind === 'file' && !this.#openFileSink(source)) return;
     if (!this.#turn) return;
     this.#moving = true;
-    const socket = this.#fallback ?? source.fallback ?? this.#descriptor(this.#turn);
-    if ('fd' in socket) {
-      this.#nextLeg(socket.fd, source.legs(), this.#turn);
-    } else if (this.#mayFallBack(socket)) {
-      this.#stream(socket);
-    }
+    const fallback = this.#fallback ?? source.fallback;
+    if (!fallback) this.#nextLeg(source.legs(), this.#turn);
+    else if (this.#mayFallBack(fallback)) this.#stream(fallback);
   }
 
   #descriptor(turn: Turn): { fd: number } | Fallback {
@@ -217,22 +214,31 @@ class Transfer implements Job {
 
   // The native way: the engine moves runs of segments, the pump large pieces of memory between them.
 
-  #nextLeg(fd: number, legs: Leg[], turn: Turn): void {
+  #nextLeg(legs: Leg[], turn: Turn): void {
     const [leg, ...rest] = legs;
     if (leg === undefined) return this.#done();
     if (this.#interruption) return this.#fail(this.#interruption);
-    const next = () => this.#nextLeg(fd, rest, turn);
+    const next = () => this.#nextLeg(rest, turn);
     if (leg instanceof Readable) return this.#pumpFrom(leg, Number.POSITIVE_INFINITY, next);
+    // Asked for anew each time: a tick ago the number may have been another file's.
+    const socket = this.#descriptor(turn);
+    if (!('fd' in socket)) return this.#withoutDescriptor(socket);
     const ended = (completion: Completion) => {
       this.#nativeId = 0;
       this.#transferred += completion.value;
       turn.kernelEnded(completion.value);
       this.#legEnded(completion, next);
     };
-    const id = addon.native?.start(fd, leg, ended) ?? 0;
+    const id = addon.native?.start(socket.fd, leg, ended) ?? 0;
     if (id === 0) return;
     this.#nativeId = id;
     turn.kernelBegan(() => this.#movedByEngine());
+  }
+
+  #withoutDescriptor(fallback: Fallback): void {
+    const { sink } = this.#arguments;
+    if (sink.kind === 'stream' && sink.stream.destroyed) this.#fail(sinkClosed(sink.stream));
+    else if (this.#mayFallBack(fallback)) this.#stream({ ...fallback, at: this.#transferred });
   }
 
   #movedByEngine(): number {

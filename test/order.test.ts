@@ -1,9 +1,11 @@
+import * as fs from 'node:fs';
+import * as path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { type Segment, transfer } from 'zerocopy';
 import { backends, counted, expectResult } from './helpers/backends';
-import { pattern, testFile } from './helpers/files';
+import { pattern, scratchFolder, testFile } from './helpers/files';
 import { sleep } from './helpers/process';
-import { link, receive, receiveBytes, type SocketKind } from './helpers/sockets';
+import { fdOf, link, receive, receiveBytes, type SocketKind } from './helpers/sockets';
 
 const kinds: SocketKind[] = ['tcp', 'unix'];
 
@@ -237,4 +239,23 @@ describe.each(backends)('%s', (backend) => {
     expect(error.transferred).toBeLessThanOrEqual(2 * 1024 * 1024);
     expect(sink.destroyed).toBe(false);
   });
+});
+
+test('a socket destroyed between two legs: nothing goes to who has its descriptor now', async () => {
+  const file = testFile(100_000);
+  const { sink, peer } = await link({ kind: 'tcp' });
+  const fd = fdOf(sink);
+  peer.resume();
+  // The socket takes the large piece at once; the file's turn comes a tick later.
+  const list = [pattern(300_000), { file: file.path }];
+  const failed = transfer(list, sink, { backend: 'native' }).catch((error) => error);
+  expect(sink.bytesWritten).toBeGreaterThanOrEqual(300_000);
+  sink.destroy();
+  const reused = path.join(scratchFolder(), 'reused');
+  const numbers: number[] = [];
+  while (!numbers.includes(fd) && numbers.length < 1000) numbers.push(fs.openSync(reused, 'w'));
+  expect(numbers).toContain(fd);
+  expect(await failed).toMatchObject({ code: 'ERR_STREAM_PREMATURE_CLOSE' });
+  expect(fs.statSync(reused).size).toBe(0);
+  for (const number of numbers) fs.closeSync(number);
 });
