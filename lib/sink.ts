@@ -1,7 +1,8 @@
 // Where bytes go: what `transfer` takes as a sink, and how a transfer gets its turn there.
 import * as fs from 'node:fs';
-import type { FileHandle } from 'node:fs/promises';
+import { type FileHandle, stat } from 'node:fs/promises';
 import type { Writable } from 'node:stream';
+import { promisify } from 'node:util';
 import { systemError } from './errors';
 import { parseFile } from './file';
 import { enqueue, type Job, mayLease, type Turn, whyNoDescriptor } from './lease';
@@ -9,6 +10,8 @@ import { addon } from './native';
 
 import type { Fallback } from './options';
 import { valueError } from './validate';
+
+const fstat = promisify(fs.fstat);
 
 /**
  * A socket, or any other stream (a ServerResponse and a ClientRequest are ones), a path, a
@@ -103,67 +106,74 @@ function turnOfWrites(stream: Writable): Turn {
   };
 }
 
-/** A file being written by a stream of ours. */
-export interface FileSink {
-  stream: fs.WriteStream;
-  turn: Turn;
-  /** Writes out what is left, and closes. */
-  finish(done: (error?: Error) => void): void;
-  /** Closes as it is. */
-  abandon(): void;
-}
+/** A file that is written to by a stream of ours. */
+export class FileSink {
+  readonly #sink: Extract<ParsedSink, { kind: 'file' }>;
+  /** A descriptor of our own, for one that is the caller's to close at any moment. */
+  #held: number | undefined;
+  #stream: fs.WriteStream | undefined;
+  #abandoned = false;
 
-/** Opens a file to write to. `sourceFd`: what is read from meanwhile, if that is a file. */
-export function openFileSink(
-  sink: Extract<ParsedSink, { kind: 'file' }>,
-  sourceFd: number | undefined,
-): FileSink {
-  refuseOntoItself(sink, sourceFd);
-  const start = sink.offset === undefined ? {} : { start: sink.offset };
-  let held: number | undefined;
-  let stream: fs.WriteStream;
-  if (typeof sink.file === 'number') {
-    const { fd } = addon.native?.duplicate(sink.file) ?? { fd: sink.file };
+  /** Holds what was given as a descriptor. Throws a system error where it can't. */
+  constructor(sink: Extract<ParsedSink, { kind: 'file' }>) {
+    this.#sink = sink;
+    if (typeof sink.file !== 'number' || !addon.native) return;
+    const { fd } = addon.native.duplicate(sink.file);
     if (fd < 0) throw systemError(-fd, 'dup');
-    if (addon.native) held = fd;
-    stream = fs.createWriteStream('', { fd, autoClose: false, ...start });
-  } else {
-    stream = fs.createWriteStream(sink.file, { flags: sink.flags, ...start });
+    this.#held = fd;
   }
-  const letGo = () => {
-    if (held !== undefined) addon.native?.release(held);
-    held = undefined;
-  };
-  return {
-    stream,
-    turn: turnOfWrites(stream),
-    finish: (done) => {
-      const end = (error?: Error | null) => {
-        letGo();
-        done(error ?? undefined);
-      };
-      stream.once('error', end);
+
+  /** Opens the file. `sourceFd`: what is read from meanwhile, if that is a file. */
+  async open(sourceFd: number | undefined, onError: (error: Error) => void): Promise<Turn> {
+    const { file, flags, offset } = this.#sink;
+    if (typeof file === 'string' && flags.startsWith('w') && sourceFd !== undefined) {
+      await refuseOntoItself(file, sourceFd);
+    }
+    // Opening would empty the file for nothing.
+    if (this.#abandoned) throw new Error('abandoned');
+    const start = offset === undefined ? {} : { start: offset };
+    this.#stream =
+      typeof file === 'string'
+        ? fs.createWriteStream(file, { flags, ...start })
+        : fs.createWriteStream('', { fd: this.#held ?? file, autoClose: false, ...start });
+    this.#stream.once('error', onError);
+    return turnOfWrites(this.#stream);
+  }
+
+  /** Writes out what is left, and closes what was opened. */
+  finish(done: (error?: Error) => void): void {
+    const stream = this.#stream as fs.WriteStream;
+    stream.once('error', done);
+    stream.end(() => {
       // A path's stream closes itself, and only then has the disk's last word.
-      stream.end(() => (held === undefined && !stream.closed ? stream.once('close', end) : end()));
-    },
-    abandon: () => {
-      stream.on('error', () => {});
-      stream.once('close', letGo);
-      stream.destroy();
-    },
-  };
+      if (typeof this.#sink.file === 'string' && !stream.closed) stream.once('close', () => done());
+      else {
+        this.#release();
+        done();
+      }
+    });
+  }
+
+  /** Leaves the file as it is. */
+  abandon(): void {
+    this.#abandoned = true;
+    if (!this.#stream) return this.#release();
+    this.#stream.on('error', () => {});
+    this.#stream.once('close', () => this.#release());
+    this.#stream.destroy();
+  }
+
+  #release(): void {
+    if (this.#held !== undefined) addon.native?.release(this.#held);
+    this.#held = undefined;
+  }
 }
 
 /** A file that is emptied by being opened as a sink must not be the source. */
-function refuseOntoItself(
-  sink: Extract<ParsedSink, { kind: 'file' }>,
-  sourceFd: number | undefined,
-): void {
-  if (sourceFd === undefined || typeof sink.file !== 'string' || !sink.flags.startsWith('w'))
-    return;
-  const target = fs.statSync(sink.file, { bigint: true, throwIfNoEntry: false });
-  const source = fs.fstatSync(sourceFd, { bigint: true });
+async function refuseOntoItself(file: string, sourceFd: number): Promise<void> {
+  const target = await stat(file, { bigint: true }).catch(() => undefined);
+  const source = await fstat(sourceFd, { bigint: true });
   if (target && target.ino === source.ino && target.dev === source.dev) {
-    throw valueError('sink', 'is the source itself, and opening it would empty it', sink.file);
+    throw valueError('sink', 'is the source itself, and opening it would empty it', file);
   }
 }

@@ -12,14 +12,7 @@ import {
   type TransferOptions,
   type TransferResult,
 } from './options';
-import {
-  type FileSink,
-  openFileSink,
-  type ParsedSink,
-  type Sink,
-  takeTurn,
-  whyNotNativeSink,
-} from './sink';
+import { FileSink, type ParsedSink, type Sink, takeTurn, whyNotNativeSink } from './sink';
 import {
   keepMemory,
   type OpenSource,
@@ -130,6 +123,7 @@ class Transfer implements Job {
     this.#startProgress();
 
     try {
+      if (sink.kind === 'file') this.#fileSink = new FileSink(sink);
       const opened = openSource(source);
       if (opened instanceof Promise) opened.then(this.#onSource, this.#onError);
       else this.#source = opened;
@@ -170,13 +164,20 @@ class Transfer implements Job {
     }
   };
 
+  readonly #onTurn = (turn: Turn): void => {
+    this.#turn = turn;
+    this.#proceed();
+  };
+
   readonly #onError = (error: unknown): void => this.#fail(error as Error);
 
   #proceed(): void {
     if (this.#settled || this.#moving || !this.#source) return;
     const source = this.#source;
-    if (this.#arguments.sink.kind === 'file' && !this.#openFileSink(source)) return;
-    if (!this.#turn) return;
+    if (!this.#turn) {
+      this.#fileSink?.open(source.fileDescriptor, this.#onError).then(this.#onTurn, this.#onError);
+      return;
+    }
     this.#moving = true;
     const fallback = this.#fallback ?? source.fallback;
     if (!fallback) this.#nextLeg(source.legs(), this.#turn);
@@ -188,20 +189,6 @@ class Transfer implements Job {
     if ('fallback' in socket) return socket.fallback;
     if (!addon.native?.mayBlock(socket.fd)) return socket;
     return { code: 'SINK_BLOCKING', message: 'the socket is in blocking mode', at: 0 };
-  }
-
-  #openFileSink(source: OpenSource): boolean {
-    const { sink } = this.#arguments;
-    if (sink.kind !== 'file' || this.#fileSink) return true;
-    try {
-      this.#fileSink = openFileSink(sink, source.fileDescriptor);
-    } catch (error) {
-      this.#fail(error as Error);
-      return false;
-    }
-    this.#fileSink.stream.once('error', this.#onError);
-    this.#turn = this.#fileSink.turn;
-    return true;
   }
 
   /** False, and the transfer failed, where only the native way was wanted. */

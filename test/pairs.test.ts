@@ -162,6 +162,34 @@ test('file → file: by path, descriptor and FileHandle, at offsets and position
   expect(fs.readFileSync(target).subarray(0, 10).toString()).toBe('A234567890');
 });
 
+test('a sink descriptor that the caller closes, and uses anew, right after the call', async () => {
+  const file = testFile(100_000);
+  const folder = scratchFolder();
+  const [target, other] = [path.join(folder, 'target'), path.join(folder, 'other')];
+  const fd = fs.openSync(target, 'w');
+  const result = transfer(file.path, fd);
+  fs.closeSync(fd);
+  const reused = fs.openSync(other, 'w');
+  onTestFinished(() => fs.closeSync(reused));
+  expect(reused).toBe(fd);
+  byStreams(await result, 'SINK_TYPE', 100_000);
+  expect(fs.readFileSync(target).equals(file.content)).toBe(true);
+  expect(fs.statSync(other).size).toBe(0);
+});
+
+test('a transfer aborted before its sink was opened leaves the sink as it was', async () => {
+  const target = testFile(1000);
+  const descriptors = openDescriptors();
+  const controller = new AbortController();
+  const options = { signal: controller.signal };
+  const failed = transfer(testFile(10).path, target.path, options).catch((error) => error);
+  controller.abort();
+  expect(await failed).toMatchObject({ code: 'ABORT_ERR', transferred: 0 });
+  await until(() => openDescriptors() === descriptors, 'descriptors are back');
+  expect(fs.readFileSync(target.path).equals(target.content)).toBe(true);
+  await expect(transfer(target.path, 2 ** 30)).rejects.toMatchObject({ code: 'EBADF' });
+});
+
 test('a file is not emptied by being its own sink', async () => {
   const file = testFile(1000);
   fs.symlinkSync(file.path, `${file.path}-link`);
