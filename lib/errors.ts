@@ -53,14 +53,11 @@ export function systemError(errno: number, syscall: string): NodeJS.ErrnoExcepti
 }
 
 /** `'EPIPE'` for 32. */
-export function errnoName(errno: number): string {
+function errnoName(errno: number): string {
   return getSystemErrorName(-errno);
 }
 
-export type ArgumentErrorCode =
-  | 'ERR_INVALID_ARG_TYPE'
-  | 'ERR_INVALID_ARG_VALUE'
-  | 'ERR_OUT_OF_RANGE';
+type ArgumentErrorCode = 'ERR_INVALID_ARG_TYPE' | 'ERR_INVALID_ARG_VALUE' | 'ERR_OUT_OF_RANGE';
 
 /** An error for a bad argument, as Node's own: a RangeError or a TypeError with a `code`. */
 export function argumentError(code: ArgumentErrorCode, message: string, cause?: unknown): Error {

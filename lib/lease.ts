@@ -117,8 +117,9 @@ class Lease {
   /** What the sink had before. */
   readonly hooked: Internals;
   readonly #hooks: Internals;
-  /** What of a batch its turn has not come for. */
-  #waiting: Entry[] = [];
+  /** The batch in hand, and the first of it whose turn is still to come. */
+  #batch: Batch = [];
+  #next = 0;
 
   constructor(sink: Writable) {
     this.sink = sink;
@@ -161,7 +162,7 @@ class Lease {
   /** Bytes of the batch in hand that Node counts neither as buffered nor as written. */
   protected get waitingBytes(): number {
     let bytes = 0;
-    for (const { chunk, encoding } of this.#waiting) {
+    for (const { chunk, encoding } of this.#batch.slice(this.#next)) {
       if (!(chunk instanceof Marker)) bytes += Buffer.byteLength(chunk as string, encoding);
     }
     return bytes;
@@ -189,7 +190,8 @@ class Lease {
 
   /** Writes a batch in its parts: runs of ordinary chunks, and the markers between them. */
   #writeBatch(batch: Batch, done: Done): void {
-    let at = 0;
+    this.#batch = batch;
+    this.#next = 0;
     let walking = false;
     let stepped = false;
     const next: Done = (error) => {
@@ -200,32 +202,33 @@ class Lease {
       walking = true;
       while (stepped) {
         stepped = false;
-        if (at === batch.length) {
-          finish();
-          break;
-        }
-        this.#waiting = batch.slice(at);
-        const first = batch[at]?.chunk;
-        if (first instanceof Marker) {
-          at += 1;
-          this.#waiting.shift();
-          this.#run(first, next);
-          continue;
-        }
-        const found = this.#waiting.findIndex(({ chunk }) => chunk instanceof Marker);
-        const part: Batch = found < 0 ? this.#waiting : this.#waiting.slice(0, found);
-        this.#waiting = this.#waiting.slice(part.length);
-        at += part.length;
-        part.allBuffers = batch.allBuffers ?? false;
-        this.hooked._writev?.call(this.sink, part, next);
+        if (this.#next === batch.length) finish();
+        else this.#writePart(next);
       }
       walking = false;
     };
     const finish: Done = (error) => {
-      this.#waiting = [];
+      this.#batch = [];
       done(error);
     };
     next();
+  }
+
+  /** Writes a marker, or all up to the next one. */
+  #writePart(done: Done): void {
+    const batch = this.#batch;
+    const from = this.#next;
+    const first = batch[from]?.chunk;
+    if (first instanceof Marker) {
+      this.#next += 1;
+      return this.#run(first, done);
+    }
+    while (this.#next < batch.length && !(batch[this.#next]?.chunk instanceof Marker)) {
+      this.#next += 1;
+    }
+    const part: Batch = batch.slice(from, this.#next);
+    part.allBuffers = batch.allBuffers ?? false;
+    this.hooked._writev?.call(this.sink, part, done);
   }
 }
 

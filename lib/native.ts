@@ -13,7 +13,7 @@ export const Outcome = {
   failed: 6,
   cancelled: 7,
 } as const;
-export const BACKENDS = ['sendfile', 'read'] as const;
+const BACKENDS = ['sendfile', 'read'] as const;
 const CALLS = ['none', 'sendfile', 'sendmsg', 'dup', 'epoll_ctl', 'pthread_create'] as const;
 const KINDS = ['file', 'directory', 'fifo', 'socket', 'character device', 'block device'] as const;
 

@@ -26,16 +26,15 @@ export class PartsReader extends Readable {
   }
 
   override _read(): void {
+    // A loop and not a recursion: there may be any number of empty parts.
+    while (this.#parts[this.#index]?.length === this.#within) this.#nextPart();
     const part = this.#parts[this.#index];
     if (part === undefined) {
       this.push(null);
       return;
     }
     const left = part.length === undefined ? CHUNK_BYTES : part.length - this.#within;
-    if (left === 0) {
-      this.#nextPart();
-      this._read();
-    } else if ('memory' in part) {
+    if ('memory' in part) {
       const chunk = sliceOf(part.memory, this.#within, Math.min(left, CHUNK_BYTES));
       if (chunk) this.#push(chunk);
       else this.destroy(new SourceTruncatedError());

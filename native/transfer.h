@@ -65,7 +65,7 @@ struct FileRange {
 // and what probe_residency() says is true.
 class Transfer {
  public:
-  // `socket` is borrowed until own_socket().
+  // `socket` is borrowed until own_memory_and_socket().
   Transfer(int socket, std::vector<Segment> segments);
 
   // Moves at most about `budget` bytes.
@@ -95,7 +95,6 @@ class Transfer {
 
  private:
   const Segment& current() const { return segments_[index_]; }
-  bool more_follow() const { return index_ + 1 < segments_.size(); }
   void advance(uint64_t count);
   Outcome move(uint64_t budget);
   bool look_ahead(uint64_t budget);

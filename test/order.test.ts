@@ -76,7 +76,7 @@ describe.each(backends)('%s', (backend) => {
     const received = receive(peer);
     await result;
     await received;
-    expect(events).toEqual(['transfer', 'drain', 'finish'].filter((e) => e !== 'drain'));
+    expect(events).toEqual(['transfer', 'finish']); // no 'drain' of what has been ended
   });
 
   test("'drain' comes after the transfer for a socket that goes on", async () => {
@@ -169,6 +169,15 @@ describe.each(backends)('%s', (backend) => {
     expect((await received).equals(wanted)).toBe(true);
   });
 
+  test('any number of empty segments', async () => {
+    const { sink, peer } = await link();
+    const empty: Segment[] = Array.from({ length: 200_000 }, () => new Uint8Array(0));
+    const list = [...empty, Buffer.from('x'), ...empty];
+    expect((await transfer(list, sink, { backend })).transferred).toBe(1);
+    sink.end();
+    expect((await receive(peer)).toString()).toBe('x');
+  });
+
   test('an empty gather list', async () => {
     const { sink, peer } = await link();
     const received = receive(peer);
@@ -177,17 +186,17 @@ describe.each(backends)('%s', (backend) => {
     expect((await received).length).toBe(0);
   });
 
-  test('1,000 transfers at once on one socket', async () => {
+  test('10,000 transfers at once on one socket', async () => {
     const file = testFile(1000);
     const { sink, peer } = await link();
     const received = receive(peer);
     const results = await Promise.all(
-      Array.from({ length: 1000 }, () => transfer(file.path, sink, { backend })),
+      Array.from({ length: 10_000 }, () => transfer(file.path, sink, { backend })),
     );
     sink.end();
     expect(results.every(({ transferred }) => transferred === 1000)).toBe(true);
     const bytes = await received;
-    expect(bytes.length).toBe(1_000_000);
+    expect(bytes.length).toBe(10_000_000);
     for (let at = 0; at < bytes.length; at += 1000) {
       expect(bytes.subarray(at, at + 1000).equals(file.content)).toBe(true);
     }

@@ -28,6 +28,5 @@ if (way === 'SIGTERM') process.kill(process.pid, 'SIGTERM');
 if (way === 'destroy') {
   sink.destroy();
   server.close();
-  server.closeAllConnections?.();
   for (const handle of process._getActiveHandles()) handle.destroy?.();
 }
