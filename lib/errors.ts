@@ -57,6 +57,23 @@ function errnoName(errno: number): string {
   return getSystemErrorName(-errno);
 }
 
+/** Errors that the socket is to blame for, after which it can't go on. */
+const SOCKET_ERRORS = new Set([
+  'EPIPE',
+  'ECONNRESET',
+  'ECONNABORTED',
+  'ENOTCONN',
+  'ETIMEDOUT',
+  'EHOSTUNREACH',
+  'EHOSTDOWN',
+  'ENETDOWN',
+  'ENETUNREACH',
+]);
+
+export function isSocketError({ code }: NodeJS.ErrnoException): boolean {
+  return code !== undefined && SOCKET_ERRORS.has(code);
+}
+
 type ArgumentErrorCode = 'ERR_INVALID_ARG_TYPE' | 'ERR_INVALID_ARG_VALUE' | 'ERR_OUT_OF_RANGE';
 
 /** An error for a bad argument, as Node's own: a RangeError or a TypeError with a `code`. */

@@ -1,11 +1,14 @@
 /**
  * Sends files to sockets inside the kernel.
  *
- * transfer → source, sink: what the two ends are
- *          → file: how files are opened and held
- *          → lease: a transfer's turn among a sink's writes
- *          → native: the addon (native/engine.h), which moves the bytes
- *          → stream-backend: the way that is always there
+ * transfer    → source, sink: what the two ends are
+ *             → file: how files are opened and held
+ *             → http: a transfer's turn in the body of an HTTP message
+ *             → lease: a transfer's turn among a sink's writes
+ *             → native: the addon (native/engine.h), which moves the bytes
+ *             → stream-backend: the way that is always there
+ * read-stream → stretch: what goes natively of a ReadStream → sink, http, lease, native
+ * register    → read-stream
  */
 export {
   constants,
@@ -30,6 +33,7 @@ export type {
   TransferOptions,
   TransferResult,
 } from './options';
+export { createReadStream, type ReadStream } from './read-stream';
 export type { Sink } from './sink';
 export type { Segment, Source } from './source';
 export { transfer } from './transfer';

@@ -4,11 +4,20 @@
 // on the instance, meets it, the transfer runs; when that ends, so does the marker's write. Order
 // with other writes, `end()`, 'finish', 'drain', cork and connecting sockets follow from that.
 //
-// Everything that Node does not document is touched in this file, and nowhere else: `_write`,
+// What Node does not document of sockets is touched in this file, and nowhere else: `_write`,
 // `_writev`, `_handle`, `_onTimeout`, `_unrefTimer`. test/node-internals.test.ts fails when a
-// release of Node changes any of it.
+// release of Node changes any of it, or of what http.ts and read-stream.ts rely on.
 import * as net from 'node:net';
 import { Writable } from 'node:stream';
+import { isSocketError, systemError } from './errors';
+import {
+  addon,
+  type Completion,
+  MAX_HEAD_LENGTH,
+  type Native,
+  type NativeSegments,
+  Outcome,
+} from './native';
 import type { Fallback } from './options';
 
 type Done = (error?: Error | null) => void;
@@ -32,6 +41,8 @@ interface SocketInternals extends Internals {
 
 /** A transfer that waits for its turn. */
 export interface Job {
+  /** Whether it has ended already, so that its turn may pass. */
+  readonly over: boolean;
   /** Its turn has come. */
   start(turn: Turn): void;
   /** Its turn will never come: the sink was destroyed. */
@@ -42,15 +53,19 @@ export interface Job {
 export interface Turn {
   /** Whether its place among the sink's writes was taken when the transfer was asked for. */
   readonly queued: boolean;
+  /**
+   * Has native code write `segments` to the sink, and calls `ended` once, maybe before it returns.
+   * Where it can't, returns why, and nothing has happened.
+   */
+  move(segments: NativeSegments, ended: (completion: Completion) => void): Fallback | undefined;
+  /** Bytes that the move in hand has come to. */
+  moved(): number;
+  /** Ends the move in hand as soon as can be; its completion says how far it came. */
+  cancel(): void;
   /** Writes below the queue. `done` is called when the sink has accepted the chunk. */
   write(chunk: Uint8Array, done: Done): void;
   /** Lets the next write pass; with an error the sink fails, as from a write of its own. */
   release(error?: Error): void;
-  /** The descriptor that native code may write to now, or why there is none. */
-  descriptor(): { fd: number } | { fallback: Fallback };
-  /** Native code has begun to move bytes; `moved` tells how many so far. */
-  kernelBegan(moved: () => number): void;
-  kernelEnded(moved: number): void;
 }
 
 /** The chunk that stands for a transfer. It counts as one byte in `writableLength`, and has none. */
@@ -66,6 +81,12 @@ class Marker extends Uint8Array {
 Object.setPrototypeOf(Marker.prototype, Buffer.prototype);
 
 const bytesWrittenOf = Object.getOwnPropertyDescriptor(net.Socket.prototype, 'bytesWritten')?.get;
+
+/**
+ * Most bytes written before a transfer that go by its first system call, and in its first packet:
+ * HTTP's headers.
+ */
+const MAX_FIRST_BYTES = 16 * 1024;
 
 const leases = new WeakMap<Writable, Lease>();
 
@@ -102,14 +123,51 @@ function isNodesOwn(socket: net.Socket): boolean {
   return _write === own._write && _writev === own._writev;
 }
 
-/** Queues a transfer behind what has been written to the sink so far. */
-export function enqueue(sink: Writable, job: Job): void {
+function leaseOf(sink: Writable): Lease {
   let lease = leases.get(sink);
   if (!lease) {
     lease = sink instanceof net.Socket ? new SocketLease(sink) : new Lease(sink);
     leases.set(sink, lease);
   }
-  lease.enqueue(job);
+  return lease;
+}
+
+/**
+ * Queues a transfer behind what has been written to the sink so far. `write` puts its marker there,
+ * where something else writes to the sink before it does.
+ */
+export function enqueue(
+  sink: Writable,
+  job: Job,
+  write: (marker: Uint8Array, done: Done) => void = (marker, done) => sink.write(marker, done),
+): void {
+  leaseOf(sink);
+  write(new Marker(job), (error) => {
+    if (error) job.dropped(error);
+  });
+}
+
+/** A range of a file, by the caller's descriptor. */
+export interface FileRange {
+  fd: number;
+  offset: number;
+  length: number;
+}
+
+/**
+ * Sends what of a string (Latin-1) and a range of a file can be sent at once, from this thread, on a
+ * socket that `whyNoDescriptor` has nothing against. Undefined, and nothing has been sent, where
+ * other writes go before, or native code had rather not. A fatal error destroys the socket.
+ */
+export function sendNow(
+  socket: net.Socket,
+  head: string,
+  range: FileRange,
+): Completion | undefined {
+  const { native } = addon;
+  const { writableLength, writableCorked, connecting } = socket;
+  if (!native || writableLength > 0 || writableCorked > 0 || connecting) return undefined;
+  return (leaseOf(socket) as SocketLease).sendNow(native, head, range);
 }
 
 class Lease {
@@ -127,7 +185,7 @@ class Lease {
     this.hooked = { _write, _writev };
     this.#hooks = {
       _write: (chunk, encoding, done) => {
-        if (chunk instanceof Marker) this.#run(chunk, done);
+        if (chunk instanceof Marker) this.#run(chunk, [], done);
         else _write.call(sink, chunk, encoding, done);
       },
       // A sink without a _writev gets none: Writable then calls _write for each chunk.
@@ -153,12 +211,6 @@ class Lease {
     return _write === this.#hooks._write && _writev === this.#hooks._writev;
   }
 
-  enqueue(job: Job): void {
-    this.sink.write(new Marker(job), (error) => {
-      if (error) job.dropped(error);
-    });
-  }
-
   /** Bytes of the batch in hand that Node counts neither as buffered nor as written. */
   protected get waitingBytes(): number {
     let bytes = 0;
@@ -172,19 +224,21 @@ class Lease {
     return true;
   }
 
-  protected turnOf(done: Done): Turn {
-    return {
-      queued: true,
-      write: (chunk, accepted) => this.hooked._write.call(this.sink, chunk, 'buffer', accepted),
-      release: done,
-      descriptor: () => ({ fallback: noHandle() }),
-      kernelBegan: () => {},
-      kernelEnded: () => {},
-    };
+  /** Most bytes right before a marker that are left to its transfer, to go with its own. */
+  protected get maxFirstBytes(): number {
+    return 0;
   }
 
-  #run(marker: Marker, done: Done): void {
-    const start = () => marker.job.start(this.turnOf(done));
+  protected turnOf(first: Uint8Array[], done: Done): Turn {
+    return new LeaseTurn(this.sink, this.hooked, first, done);
+  }
+
+  #run({ job }: Marker, first: Uint8Array[], done: Done): void {
+    const start = () => {
+      const turn = this.turnOf(first, done);
+      if (job.over) turn.release();
+      else job.start(turn);
+    };
     if (this.ready(start, done)) start();
   }
 
@@ -195,15 +249,14 @@ class Lease {
     let walking = false;
     let stepped = false;
     const next: Done = (error) => {
-      if (error) return finish(error);
+      if (error || this.#next === batch.length) return finish(error);
       stepped = true;
       if (walking) return;
       // A loop and not a recursion: a part may be done before its write returns.
       walking = true;
       while (stepped) {
         stepped = false;
-        if (this.#next === batch.length) finish();
-        else this.#writePart(next);
+        this.#writePart(next);
       }
       walking = false;
     };
@@ -211,25 +264,94 @@ class Lease {
       this.#batch = [];
       done(error);
     };
-    next();
+    // Not within Node's call: what is written to a sink there, which a job may do, is lost.
+    process.nextTick(next);
   }
 
-  /** Writes a marker, or all up to the next one. */
+  /** Writes all up to the next marker, or that with the marker, if it isn't much. */
   #writePart(done: Done): void {
     const batch = this.#batch;
-    const from = this.#next;
-    const first = batch[from]?.chunk;
-    if (first instanceof Marker) {
-      this.#next += 1;
-      return this.#run(first, done);
+    const part: Batch = [];
+    let marker: Marker | undefined;
+    let bytes = 0;
+    for (; this.#next < batch.length && !marker; this.#next += 1) {
+      const entry = batch[this.#next] as Entry;
+      if (entry.chunk instanceof Marker) {
+        if (bytes > this.maxFirstBytes) break;
+        marker = entry.chunk;
+      } else {
+        part.push(entry);
+        bytes += entry.chunk.length;
+      }
     }
-    while (this.#next < batch.length && !(batch[this.#next]?.chunk instanceof Marker)) {
-      this.#next += 1;
+    if (marker) {
+      this.#run(marker, part.map(bytesOf), done);
+    } else {
+      part.allBuffers = batch.allBuffers ?? false;
+      this.hooked._writev?.call(this.sink, part, done);
     }
-    const part: Batch = batch.slice(from, this.#next);
-    part.allBuffers = batch.allBuffers ?? false;
-    this.hooked._writev?.call(this.sink, part, done);
   }
+}
+
+function bytesOf({ chunk, encoding }: Entry): Uint8Array {
+  return typeof chunk === 'string' ? Buffer.from(chunk, encoding) : chunk;
+}
+
+/** A turn on any stream: there is no descriptor. */
+export class LeaseTurn implements Turn {
+  readonly queued = true;
+  readonly #sink: Writable;
+  readonly #below: Internals;
+  readonly #done: Done;
+  #first: Uint8Array[];
+
+  constructor(sink: Writable, below: Internals, first: Uint8Array[], done: Done) {
+    this.#sink = sink;
+    this.#below = below;
+    this.#first = first;
+    this.#done = done;
+  }
+
+  move(_segments: NativeSegments, _ended: (completion: Completion) => void): Fallback | undefined {
+    return noHandle();
+  }
+
+  moved(): number {
+    return 0;
+  }
+
+  cancel(): void {}
+
+  /** Bytes that go before whatever this turn brings next, and in any case. */
+  putFirst(bytes: Uint8Array): void {
+    if (bytes.length > 0) this.#first.push(bytes);
+  }
+
+  protected takeFirst(): Uint8Array[] {
+    const first = this.#first;
+    this.#first = [];
+    return first;
+  }
+
+  get waitingBytes(): number {
+    return bytesIn(this.#first);
+  }
+
+  write(chunk: Uint8Array, accepted: Done): void {
+    const all = this.#first.length > 0 ? Buffer.concat([...this.takeFirst(), chunk]) : chunk;
+    this.#below._write.call(this.#sink, all, 'buffer', accepted);
+  }
+
+  release(error?: Error): void {
+    if (error || this.#first.length === 0) this.#done(error);
+    else this.#below._write.call(this.#sink, Buffer.concat(this.takeFirst()), 'buffer', this.#done);
+  }
+}
+
+function bytesIn(pieces: Uint8Array[]): number {
+  let bytes = 0;
+  for (const { length } of pieces) bytes += length;
+  return bytes;
 }
 
 /** Also keeps a socket's idle timeout and byte count right while the kernel writes to it. */
@@ -237,7 +359,7 @@ class SocketLease extends Lease {
   declare protected readonly sink: net.Socket;
   /** Bytes that the kernel has moved in turns that are over. */
   #moved = 0;
-  #movedNow: (() => number) | undefined;
+  #turn: SocketTurn | undefined;
   #movedAtTimeout = 0;
 
   constructor(socket: net.Socket) {
@@ -246,8 +368,8 @@ class SocketLease extends Lease {
     const onTimeout = internals._onTimeout;
     this.replace('_onTimeout', {
       value: () => {
-        const moved = this.#total();
-        if (this.#movedNow === undefined || moved === this.#movedAtTimeout) {
+        const moved = this.#moved + (this.#turn?.movedInAll() ?? 0);
+        if (this.#turn === undefined || moved === this.#movedAtTimeout) {
           onTimeout.call(socket);
           return;
         }
@@ -263,13 +385,32 @@ class SocketLease extends Lease {
         const markers = internals.writableBuffer?.filter(({ chunk }) => chunk instanceof Marker);
         const bytes: number | undefined = bytesWrittenOf?.call(socket);
         if (bytes === undefined) return undefined;
-        return bytes - (markers?.length ?? 0) + this.waitingBytes + this.#total();
+        const byTurns = this.#moved + (this.#turn?.countedBytes ?? 0);
+        return bytes - (markers?.length ?? 0) + this.waitingBytes + byTurns;
       },
     });
   }
 
-  #total(): number {
-    return this.#moved + (this.#movedNow?.() ?? 0);
+  sendNow(native: Native, head: string, { fd, offset, length }: FileRange): Completion | undefined {
+    const internals = this.sink as unknown as SocketInternals;
+    const socketFd = descriptorOf(internals);
+    if (this.#turn || typeof socketFd !== 'number' || head.length > MAX_HEAD_LENGTH)
+      return undefined;
+    const completion = native.sendNow(socketFd, head, fd, offset, length);
+    if (!completion) return undefined;
+    const { outcome, value } = completion;
+    if (value === 0 && outcome !== Outcome.done && outcome !== Outcome.failed) return undefined;
+    this.#moved += value;
+    internals._unrefTimer();
+    if (outcome === Outcome.failed) {
+      const error = systemError(completion.errno, 'write');
+      if (isSocketError(error)) this.sink.destroy(error);
+    }
+    return completion;
+  }
+
+  protected override get maxFirstBytes(): number {
+    return MAX_FIRST_BYTES;
   }
 
   protected override ready(then: () => void, failed: Done): boolean {
@@ -288,29 +429,97 @@ class SocketLease extends Lease {
     return false;
   }
 
-  protected override turnOf(done: Done): Turn {
-    const internals = this.sink as unknown as SocketInternals;
-    return {
-      ...super.turnOf(done),
-      descriptor: () => {
-        const fd = internals._handle?.fd ?? -1;
-        if (internals._handle === null || !isKernelHandle(internals._handle) || fd < 0) {
-          return { fallback: noHandle() };
-        }
-        return { fd };
-      },
-      kernelBegan: (moved) => {
-        this.#movedNow = moved;
-        this.#movedAtTimeout = this.#moved;
-        internals._unrefTimer();
-      },
-      kernelEnded: (moved) => {
-        this.#movedNow = undefined;
-        this.#moved += moved;
-        internals._unrefTimer();
-      },
-    };
+  protected override turnOf(first: Uint8Array[], done: Done): Turn {
+    this.#turn = new SocketTurn(this.sink, this.hooked, first, (error) => {
+      this.#moved += this.#turn?.movedInAll() ?? 0;
+      this.#turn = undefined;
+      done(error);
+    });
+    this.#movedAtTimeout = this.#moved;
+    return this.#turn;
   }
+}
+
+/** A turn on a socket, whose descriptor native code may write to. */
+class SocketTurn extends LeaseTurn {
+  readonly #socket: SocketInternals;
+  /** Bytes of the moves that are over. */
+  #movedBefore = 0;
+  /** The move in hand: the engine's, and how many bytes go before its segments. */
+  #id = 0;
+  #leading = 0;
+  #seen = 0;
+
+  constructor(socket: net.Socket, below: Internals, first: Uint8Array[], done: Done) {
+    super(socket, below, first, done);
+    this.#socket = socket as unknown as SocketInternals;
+  }
+
+  override move(
+    segments: NativeSegments,
+    ended: (completion: Completion) => void,
+  ): Fallback | undefined {
+    const fd = descriptorOf(this.#socket);
+    if (typeof fd !== 'number') return fd;
+    const { native } = addon;
+    if (!native) return noHandle();
+    const first = this.takeFirst();
+    this.#leading = bytesIn(first);
+    this.#id = native.start(
+      fd,
+      first.length > 0 ? [...first, ...segments] : segments,
+      (completion) => {
+        const { value } = completion;
+        const leading = this.#leading;
+        this.#id = 0;
+        this.#leading = 0;
+        this.#seen = 0;
+        this.#movedBefore += value;
+        if (value < leading) this.putFirst(Buffer.concat(first).subarray(value));
+        this.#socket._unrefTimer();
+        ended(leading === 0 ? completion : { ...completion, value: Math.max(0, value - leading) });
+      },
+    );
+    if (this.#id !== 0) this.#socket._unrefTimer();
+    return undefined;
+  }
+
+  override moved(): number {
+    return Math.max(0, this.#movedNow() - this.#leading);
+  }
+
+  override cancel(): void {
+    addon.native?.cancel(this.#id);
+  }
+
+  /** Bytes of all the moves of this turn. */
+  movedInAll(): number {
+    return this.#movedBefore + this.#movedNow();
+  }
+
+  /** Bytes that Node doesn't count, of those that have been written to the socket. */
+  get countedBytes(): number {
+    return this.#movedBefore + Math.max(this.#movedNow(), this.#leading) + this.waitingBytes;
+  }
+
+  #movedNow(): number {
+    if (this.#id === 0) return 0;
+    // Of one that has ended, and whose completion is on its way, the engine knows nothing.
+    this.#seen = Math.max(this.#seen, addon.native?.transferred(this.#id) ?? 0);
+    return this.#seen;
+  }
+}
+
+const knownNotToBlock = new WeakSet<object>();
+
+/** Asked for anew each time: a tick ago the number may have been another file's. */
+function descriptorOf({ _handle: handle }: SocketInternals): number | Fallback {
+  const fd = handle?.fd ?? -1;
+  if (handle === null || !isKernelHandle(handle) || fd < 0) return noHandle();
+  if (knownNotToBlock.has(handle)) return fd;
+  if (addon.native?.mayBlock(fd)) return blocking();
+  knownNotToBlock.add(handle);
+  return fd;
 }
 
 function isKernelHandle(handle: { constructor: { name: string } }): boolean {
@@ -320,6 +529,10 @@ function isKernelHandle(handle: { constructor: { name: string } }): boolean {
 
 function noHandle(): Fallback {
   return { code: 'SINK_HANDLE', message: 'the sink has no TCP or Unix socket of its own', at: 0 };
+}
+
+function blocking(): Fallback {
+  return { code: 'SINK_BLOCKING', message: 'the socket is in blocking mode', at: 0 };
 }
 
 function foreignWrite(): Fallback {

@@ -3,8 +3,6 @@ import { AsyncResource } from 'node:async_hooks';
 import * as path from 'node:path';
 import { argumentError } from './errors';
 
-const nodeGypBuild = require('node-gyp-build') as { path(directory: string): string };
-
 /** Same numbers as `Outcome`, `Backend`, `Call` in native/transfer.h and `FileKind` in file.h. */
 export const Outcome = {
   done: 0,
@@ -13,6 +11,8 @@ export const Outcome = {
   failed: 6,
   cancelled: 7,
 } as const;
+/** kMaxHeadBytes in native/binding.cc. */
+export const MAX_HEAD_LENGTH = 4096;
 const BACKENDS = ['sendfile', 'read'] as const;
 const CALLS = ['none', 'sendfile', 'sendmsg', 'dup', 'epoll_ctl', 'pthread_create'] as const;
 const KINDS = ['file', 'directory', 'fifo', 'socket', 'character device', 'block device'] as const;
@@ -26,6 +26,8 @@ export interface Completion {
   /** The call that failed, and its errno (above 0; 0 when none failed). */
   call: (typeof CALLS)[number];
   errno: number;
+  /** Of `sendNow`: whether the last byte sent is the file's last by now. */
+  atFileEnd: boolean;
 }
 
 /** An open file, and what is known of it. */
@@ -37,7 +39,10 @@ export interface OpenFile {
   sizeKnown: boolean;
 }
 
-/** A gather list: a piece of memory, or three numbers: a held descriptor, offset, length. */
+/**
+ * A gather list: a piece of memory, or three numbers: a descriptor, held here or the caller's own,
+ * offset, length.
+ */
 export type NativeSegments = (Uint8Array | number)[];
 
 export type CallKind = 'sendfile' | 'splice' | 'copyFileRange';
@@ -55,14 +60,23 @@ export type CallArguments = [
 
 /** native/binding.cc. Where a number below 0 comes back, it is -errno. */
 interface Binding {
-  configure(callback: (id: number) => void, report: Float64Array, movers: number): void;
+  configure(
+    callback: (id: number) => void,
+    report: Float64Array,
+    facts: Float64Array,
+    movers: number,
+  ): void;
   movers(): number;
-  openCached(path: string, facts: Float64Array): number;
-  adopt(fd: number, facts: Float64Array): number;
-  duplicate(fd: number, facts: Float64Array): number;
+  openCached(path: string): number;
+  openPlain(path: string): number;
+  inspect(fd: number): number;
+  seek(fd: number, offset: number): number;
+  adopt(fd: number): number;
+  duplicate(fd: number): number;
   release(fd: number): void;
   mayBlock(fd: number): boolean;
   start(socketFd: number, segments: NativeSegments): number;
+  sendNow(socketFd: number, head: string, fd: number, offset: number, length: number): boolean;
   cancel(id: number): void;
   transferred(id: number): number;
   callSync(kind: number, ...call: CallArguments): number;
@@ -74,7 +88,7 @@ interface Binding {
 /** The addon with its numbers given names. */
 export class Native {
   readonly #binding: Binding;
-  readonly #report = new Float64Array(5);
+  readonly #report = new Float64Array(6);
   readonly #facts = new Float64Array(3);
   readonly #waiting = new Map<number, (completion: Completion) => void>();
   #lastCall = 0;
@@ -88,6 +102,7 @@ export class Native {
         settle?.(this.#completion());
       },
       this.#report,
+      this.#facts,
       movers,
     );
   }
@@ -105,17 +120,33 @@ export class Native {
    * is held until `release(fd)`; anything else is a plain descriptor, the caller's to close.
    */
   openCached(file: string): OpenFile {
-    return this.#opened(this.#binding.openCached(file, this.#facts));
+    return this.#opened(this.#binding.openCached(file));
+  }
+
+  /** The same, whatever it is, as a plain descriptor. */
+  openPlain(file: string): OpenFile {
+    return this.#opened(this.#binding.openPlain(file));
+  }
+
+  /** What is known of a descriptor's file by now; `fd` is -errno where it can't be told. */
+  inspect(fd: number): OpenFile {
+    const error = this.#binding.inspect(fd);
+    return this.#opened(error < 0 ? error : fd);
+  }
+
+  /** A descriptor's position, after it has been moved to `offset`, if that is given; or -errno. */
+  seek(fd: number, offset = -1): number {
+    return this.#binding.seek(fd, offset);
   }
 
   /** The same with a descriptor that Node has opened: it is no longer the caller's. */
   adopt(fd: number): OpenFile {
-    return this.#opened(this.#binding.adopt(fd, this.#facts));
+    return this.#opened(this.#binding.adopt(fd));
   }
 
   /** Holds, until `release()`, the open file of a descriptor that stays the caller's. */
   duplicate(fd: number): OpenFile {
-    return this.#opened(this.#binding.duplicate(fd, this.#facts));
+    return this.#opened(this.#binding.duplicate(fd));
   }
 
   release(fd: number): void {
@@ -139,6 +170,22 @@ export class Native {
     if (id === 0) ended(this.#completion());
     else this.#waiting.set(id, inCallersContext(ended));
     return id;
+  }
+
+  /**
+   * Sends what of a string (Latin-1, at most MAX_HEAD_LENGTH) and a range of a file can be sent at
+   * once. Undefined, with nothing sent, where that would take long or might block. Any outcome but
+   * `done` and `failed` means that there is a rest.
+   */
+  sendNow(
+    socketFd: number,
+    head: string,
+    fd: number,
+    offset: number,
+    length: number,
+  ): Completion | undefined {
+    const tried = this.#binding.sendNow(socketFd, head, fd, offset, length);
+    return tried ? this.#completion() : undefined;
   }
 
   cancel(id: number): void {
@@ -175,13 +222,14 @@ export class Native {
   }
 
   #completion(): Completion {
-    const [outcome = 0, value = 0, backend = 0, call = 0, errno = 0] = this.#report;
+    const [outcome = 0, value = 0, backend = 0, call = 0, errno = 0, atFileEnd = 0] = this.#report;
     return {
       outcome,
       value,
       backend: BACKENDS[backend] ?? 'sendfile',
       call: CALLS[call] ?? 'none',
       errno,
+      atFileEnd: atFileEnd === 1,
     };
   }
 }
@@ -214,6 +262,8 @@ function load(): Loaded {
   if (process.platform !== 'linux') return absent('NO_ADDON', `not on ${process.platform}`);
   let file: string;
   try {
+    // Here, since it looks round the file system when it is loaded, which may be forbidden.
+    const nodeGypBuild = require('node-gyp-build') as { path(directory: string): string };
     file = nodeGypBuild.path(path.join(__dirname, '..'));
   } catch {
     return absent(

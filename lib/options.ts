@@ -25,10 +25,16 @@ export interface Fallback {
    * - `'SOURCE_STREAM'`: the source is a stream
    * - `'SOURCE_TYPE'`: the source is a FIFO, a terminal, a device
    * - `'SOURCE_SIZE'`: the source's size means nothing (/proc, /sys), or is 0
-   * - `'SINK_TYPE'`: the sink is neither a TCP nor a Unix socket
+   * - `'SOURCE_FS'`: of a ReadStream: its `fs` option has functions of its own, or `fs` has been
+   *   given others since
+   * - `'READERS'`: of a ReadStream: it is not read by one `pipe()` alone, as bytes
+   * - `'SINK_TYPE'`: the sink is neither a TCP or Unix socket nor an HTTP message over one
    * - `'SINK_HANDLE'`: the sink is a net.Socket over something else, or not connected
    * - `'SINK_OVERRIDDEN'`: the sink's `write`, `_write` or `_writev` is not Node's own
    * - `'SINK_BLOCKING'`: the sink's descriptor is in blocking mode
+   * - `'SINK_CORKED'`: of a ReadStream: the sink was corked
+   * - `'NO_BODY'`: the sink is an HTTP message that has none: the answer to HEAD, 204, 304
+   * - `'STRICT_LENGTH'`: the sink is an HTTP message with `strictContentLength`
    * - `'TLS'`: the sink encrypts
    * - `'UNSUPPORTED'`: the kernel refused, the message tells what and how
    */
@@ -46,10 +52,15 @@ export type FallbackCode =
   | 'SOURCE_STREAM'
   | 'SOURCE_TYPE'
   | 'SOURCE_SIZE'
+  | 'SOURCE_FS'
+  | 'READERS'
   | 'SINK_TYPE'
   | 'SINK_HANDLE'
   | 'SINK_OVERRIDDEN'
   | 'SINK_BLOCKING'
+  | 'SINK_CORKED'
+  | 'NO_BODY'
+  | 'STRICT_LENGTH'
   | 'TLS'
   | 'UNSUPPORTED';
 

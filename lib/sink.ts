@@ -1,12 +1,22 @@
 // Where bytes go: what `transfer` takes as a sink, and how a transfer gets its turn there.
 import * as fs from 'node:fs';
 import { type FileHandle, stat } from 'node:fs/promises';
+import * as net from 'node:net';
 import type { Writable } from 'node:stream';
 import { promisify } from 'node:util';
 import { systemError } from './errors';
 import { parseFile } from './file';
-import { enqueue, type Job, mayLease, type Turn, whyNoDescriptor } from './lease';
-import { addon } from './native';
+import { enqueueBody, isMessage, sendBodyNow, whyNotNativeBody } from './http';
+import {
+  enqueue,
+  type FileRange,
+  type Job,
+  mayLease,
+  sendNow,
+  type Turn,
+  whyNoDescriptor,
+} from './lease';
+import { addon, type Completion } from './native';
 
 import type { Fallback } from './options';
 import { valueError } from './validate';
@@ -34,7 +44,7 @@ export function parseSink(
       throw valueError('options.sinkOffset', 'needs a file as sink', offset);
     }
     if (flags !== undefined) throw valueError('options.sinkFlags', 'needs a path as sink', flags);
-    return { kind: 'stream', stream: sink, endsByDefault: isHttpMessage(sink) };
+    return { kind: 'stream', stream: sink, endsByDefault: hasOneBody(sink) };
   }
   const file = parseFile(
     'sink',
@@ -58,51 +68,88 @@ function isWritable(value: unknown): value is Writable {
   );
 }
 
-/** ServerResponse and ClientRequest: they have one body, which ends with them. */
-function isHttpMessage(sink: Writable): boolean {
+/** Messages of HTTP/1 and HTTP/2: they have one body, which ends with them. */
+function hasOneBody(sink: Writable): boolean {
   return 'setHeader' in sink && 'headersSent' in sink;
 }
 
 /** Why native code can't write to a sink; undefined when it can, as far as is known by now. */
 export function whyNotNativeSink(sink: ParsedSink): Fallback | undefined {
-  if (sink.kind === 'stream') return whyNoDescriptor(sink.stream);
+  if (sink.kind === 'stream') return whyNotNativeStream(sink.stream);
   return { code: 'SINK_TYPE', message: 'the sink is a file, not a socket', at: 0 };
 }
 
-/** Queues a transfer for its turn on a stream. */
-export function takeTurn(stream: Writable, job: Job): void {
-  if (mayLease(stream)) enqueue(stream, job);
-  else takeTurnBesideWrites(stream, job);
+/** Why native code can't write to a stream; undefined when it can, as far as is known by now. */
+export function whyNotNativeStream(sink: NodeJS.WritableStream): Fallback | undefined {
+  return isMessage(sink) ? whyNotNativeBody(sink) : whyNoDescriptor(sink);
 }
 
-const lastTurns = new WeakMap<Writable, Promise<void>>();
+/** As `sendNow` of lease.ts. */
+export function sendToStreamNow(
+  sink: NodeJS.WritableStream,
+  range: FileRange,
+): Completion | undefined {
+  if (isMessage(sink)) return sendBodyNow(sink, range);
+  return sink instanceof net.Socket ? sendNow(sink, '', range) : undefined;
+}
+
+/** As fs.createReadStream's default. */
+const CHUNK_BYTES = 64 * 1024;
+
+/**
+ * Queues a transfer for its turn on a stream. A body that HTTP frames gets chunks of `chunkBytes`.
+ */
+export function takeTurn(
+  stream: NodeJS.WritableStream,
+  job: Job,
+  chunkBytes: number = CHUNK_BYTES,
+): void {
+  const besideWrites = (fallback: Fallback) => takeTurnBesideWrites(stream, job, fallback);
+  if (isMessage(stream)) {
+    const fallback = whyNotNativeBody(stream);
+    if (fallback) besideWrites(fallback);
+    else enqueueBody(stream, job, chunkBytes, besideWrites);
+  } else if (mayLease(stream)) {
+    enqueue(stream, job);
+  } else {
+    besideWrites(overridden());
+  }
+}
+
+const lastTurns = new WeakMap<NodeJS.WritableStream, Promise<void>>();
 
 /**
  * A turn on a sink whose queue of writes can't be had: what isn't a Writable, and what someone else
  * has hooked. Transfers follow each other; other writes come between, as with `pipe()`.
  */
-function takeTurnBesideWrites(stream: Writable, job: Job): void {
+function takeTurnBesideWrites(stream: NodeJS.WritableStream, job: Job, fallback: Fallback): void {
   const start = () =>
     new Promise<void>((resolve) => {
-      job.start({ ...turnOfWrites(stream), release: () => resolve() });
+      if (job.over) resolve();
+      else job.start({ ...turnOfWrites(stream, fallback), release: () => resolve() });
     });
   const before = lastTurns.get(stream);
   const turn = before ? before.then(start) : start();
   lastTurns.set(stream, turn);
 }
 
-function turnOfWrites(stream: Writable): Turn {
+function overridden(): Fallback {
+  return { code: 'SINK_OVERRIDDEN', message: "the sink's write is not Node's own", at: 0 };
+}
+
+function turnOfWrites(stream: NodeJS.WritableStream, fallback = overridden()): Turn {
   return {
     queued: false,
     write: (chunk, done) => {
-      stream.write(chunk, done);
+      if (fallback.code !== 'SINK_OVERRIDDEN') stream.write(chunk, done);
+      // As pipe() does: not everybody's write calls back (compression's doesn't).
+      else if (stream.write(chunk)) process.nextTick(done);
+      else stream.once('drain', () => done());
     },
     release: () => {},
-    descriptor: () => ({
-      fallback: { code: 'SINK_OVERRIDDEN', message: "the sink's write is not Node's own", at: 0 },
-    }),
-    kernelBegan: () => {},
-    kernelEnded: () => {},
+    move: () => fallback,
+    moved: () => 0,
+    cancel: () => {},
   };
 }
 

@@ -1,7 +1,8 @@
 // One transfer, from its arguments to its settlement.
 import { Readable, type Writable } from 'node:stream';
 import { debuglog } from 'node:util';
-import { systemError, TransferError } from './errors';
+import { isSocketError, systemError, TransferError } from './errors';
+import { breakOff, isMessage } from './http';
 import type { Job, Turn } from './lease';
 import { addon, type Completion, type NativeSegments, Outcome } from './native';
 import {
@@ -60,19 +61,6 @@ function whyNoNativeCode(backend: Arguments['backend']): Fallback | undefined {
   return undefined;
 }
 
-/** Errors that the socket is to blame for, after which it can't go on. */
-const SOCKET_ERRORS = new Set([
-  'EPIPE',
-  'ECONNRESET',
-  'ECONNABORTED',
-  'ENOTCONN',
-  'ETIMEDOUT',
-  'EHOSTUNREACH',
-  'EHOSTDOWN',
-  'ENETDOWN',
-  'ENETUNREACH',
-]);
-
 class Transfer implements Job {
   readonly #arguments: Arguments;
   readonly #resolve: (result: TransferResult) => void;
@@ -89,11 +77,12 @@ class Transfer implements Job {
   #fallback: Fallback | undefined;
   #source: OpenSource | undefined;
   #turn: Turn | undefined;
+  #turnTaken = false;
   #fileSink: FileSink | undefined;
   #fileSinkFinished = false;
   #progressTimer: NodeJS.Timeout | undefined;
-  /** What is moving bytes now: the engine, by this id, or a pump. */
-  #nativeId = 0;
+  /** What is moving bytes now: the engine, or a pump. */
+  #inEngine = false;
   #pump: Pump | undefined;
   #legsEnded = 0;
   /** Why the engine's transfer was cancelled. */
@@ -130,12 +119,18 @@ class Transfer implements Job {
     } catch (error) {
       return this.#onError(error);
     }
-    if (sink.kind === 'stream') takeTurn(sink.stream, this);
+    // Headers that have not been sent stay so until there is a source: the answer may be 404 yet.
+    const early = sink.kind === 'stream' && isMessage(sink.stream) && !sink.stream.headersSent;
+    if (this.#source || !early) this.#takeTurn();
     this.#proceed();
     if (!this.#settled) keepMemory(source);
   }
 
   // Job: what the lease calls.
+
+  get over(): boolean {
+    return this.#settled;
+  }
 
   start(turn: Turn): void {
     if (this.#settled) return turn.release();
@@ -157,12 +152,18 @@ class Transfer implements Job {
   // The way to the first byte: both ends must be ready.
 
   readonly #onSource = (source: OpenSource): void => {
-    if (this.#settled) source.close();
-    else {
-      this.#source = source;
-      this.#proceed();
-    }
+    if (this.#settled) return source.close();
+    this.#source = source;
+    this.#takeTurn();
+    this.#proceed();
   };
+
+  #takeTurn(): void {
+    const { sink } = this.#arguments;
+    if (this.#turnTaken || sink.kind !== 'stream') return;
+    this.#turnTaken = true;
+    takeTurn(sink.stream, this);
+  }
 
   readonly #onTurn = (turn: Turn): void => {
     this.#turn = turn;
@@ -184,13 +185,6 @@ class Transfer implements Job {
     else if (this.#mayFallBack(fallback)) this.#stream(fallback);
   }
 
-  #descriptor(turn: Turn): { fd: number } | Fallback {
-    const socket = turn.descriptor();
-    if ('fallback' in socket) return socket.fallback;
-    if (!addon.native?.mayBlock(socket.fd)) return socket;
-    return { code: 'SINK_BLOCKING', message: 'the socket is in blocking mode', at: 0 };
-  }
-
   /** False, and the transfer failed, where only the native way was wanted. */
   #mayFallBack(fallback: Fallback): boolean {
     if (this.#arguments.backend !== 'native') return true;
@@ -207,29 +201,21 @@ class Transfer implements Job {
     if (this.#interruption) return this.#fail(this.#interruption);
     const next = () => this.#nextLeg(rest, turn);
     if (leg instanceof Readable) return this.#pumpFrom(leg, Number.POSITIVE_INFINITY, next);
-    // Asked for anew each time: a tick ago the number may have been another file's.
-    const socket = this.#descriptor(turn);
-    if (!('fd' in socket)) return this.#withoutDescriptor(socket);
-    const ended = (completion: Completion) => {
-      this.#nativeId = 0;
+    this.#inEngine = true;
+    const fallback = turn.move(leg, (completion) => {
+      this.#inEngine = false;
       this.#transferred += completion.value;
-      turn.kernelEnded(completion.value);
       this.#legEnded(completion, next);
-    };
-    const id = addon.native?.start(socket.fd, leg, ended) ?? 0;
-    if (id === 0) return;
-    this.#nativeId = id;
-    turn.kernelBegan(() => this.#movedByEngine());
+    });
+    if (!fallback) return;
+    this.#inEngine = false;
+    this.#withoutDescriptor(fallback);
   }
 
   #withoutDescriptor(fallback: Fallback): void {
     const { sink } = this.#arguments;
     if (sink.kind === 'stream' && sink.stream.destroyed) this.#fail(sinkClosed(sink.stream));
     else if (this.#mayFallBack(fallback)) this.#stream({ ...fallback, at: this.#transferred });
-  }
-
-  #movedByEngine(): number {
-    return this.#nativeId === 0 ? 0 : (addon.native?.transferred(this.#nativeId) ?? 0);
   }
 
   #legEnded({ outcome, backend, call, errno }: Completion, next: () => void): void {
@@ -278,10 +264,10 @@ class Transfer implements Job {
   // The end.
 
   #interrupt(failure: Failure): void {
-    if (this.#nativeId !== 0) {
+    if (this.#inEngine) {
       // The engine's completion comes at once, unless a step is running, and says how far it came.
       this.#interruption ??= failure;
-      addon.native?.cancel(this.#nativeId);
+      this.#turn?.cancel();
     } else {
       this.#fail(failure, undefined, this.#pump?.stop());
     }
@@ -319,6 +305,9 @@ class Transfer implements Job {
     if (this.#settled) return;
     this.#letGo();
     this.#fileSink?.abandon();
+    const { sink } = this.#arguments;
+    const promised = failure instanceof SourceTruncatedError && sink.kind === 'stream';
+    if (promised && isMessage(sink.stream)) breakOff(sink.stream, failure);
     this.#turn?.release(sinkError);
     this.#reject(
       new TransferError(failure.message, {
@@ -366,7 +355,7 @@ class Transfer implements Job {
     if (!this.#arguments.onProgress) return;
     let before = 0;
     this.#progressTimer = setInterval(() => {
-      const transferred = this.#transferred + this.#movedByEngine();
+      const transferred = this.#transferred + (this.#inEngine ? (this.#turn?.moved() ?? 0) : 0);
       if (transferred === before) return;
       before = transferred;
       this.#arguments.onProgress?.({ transferred, total: this.#source?.total });
@@ -400,10 +389,6 @@ function sinkClosed(stream: Writable): Failure {
     code: 'ERR_STREAM_PREMATURE_CLOSE',
     cause: cause ?? undefined,
   };
-}
-
-function isSocketError({ code }: NodeJS.ErrnoException): boolean {
-  return code !== undefined && SOCKET_ERRORS.has(code);
 }
 
 function nameOf(end: ParsedSource | ParsedSink): string {

@@ -5,9 +5,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 
 #include <memory>
-#include <string>
 #include <utility>
 #include <vector>
 
@@ -24,6 +24,9 @@ namespace {
 // nobody fills) can't take the warmers of any file system.
 constexpr uint64_t kNoDevice = ~uint64_t{0};
 
+// Of what send_now() sends before a file: the headers of an HTTP message.
+constexpr size_t kMaxHeadBytes = 4096;
+
 int32_t int_argument(const Napi::CallbackInfo& info, size_t index) {
   return info[index].As<Napi::Number>().Int32Value();
 }
@@ -36,21 +39,16 @@ Napi::Value number(Napi::Env env, double value) {
   return Napi::Number::New(env, value);
 }
 
-// configure(callback, report, movers)
+// configure(callback, report, facts, movers)
 void configure(const Napi::CallbackInfo& info) {
   Environment::of(info.Env())
-      .set_callback(info[0].As<Napi::Function>(), info[1].As<Napi::Float64Array>());
-  if (const int movers = int_argument(info, 2)) Engine::instance().set_movers(movers);
+      .set_callback(info[0].As<Napi::Function>(), info[1].As<Napi::Float64Array>(),
+                    info[2].As<Napi::Float64Array>());
+  if (const int movers = int_argument(info, 3)) Engine::instance().set_movers(movers);
 }
 
 Napi::Value movers(const Napi::CallbackInfo& info) {
   return number(info.Env(), Engine::instance().movers());
-}
-
-void write_facts(const FileFacts& facts, Napi::Float64Array out) {
-  out[0] = static_cast<double>(facts.kind);
-  out[1] = static_cast<double>(facts.size);
-  out[2] = facts.size_known ? 1 : 0;
 }
 
 // Holds a file opened from a path, together with whatever else has it open from one, and writes its
@@ -59,33 +57,66 @@ void write_facts(const FileFacts& facts, Napi::Float64Array out) {
 Napi::Value hold_opened(const Napi::CallbackInfo& info, UniqueFd fd) {
   FileFacts facts;
   if (const int error = inspect(fd.get(), &facts)) return number(info.Env(), -error);
-  write_facts(facts, info[1].As<Napi::Float64Array>());
+  Environment::of(info.Env()).report(facts);
   if (facts.kind != FileKind::regular) return number(info.Env(), fd.release());
   return number(info.Env(), Environment::of(info.Env()).hold(std::move(fd), facts, true));
 }
 
-// openCached(path, facts): -EAGAIN where opening would have to wait for a disk.
-Napi::Value open_cached(const Napi::CallbackInfo& info) {
-  const std::string path = info[0].As<Napi::String>().Utf8Value();
+sys::Result open_path(const Napi::CallbackInfo& info) {
+  char path[PATH_MAX];
+  size_t length = 0;
+  napi_get_value_string_utf8(info.Env(), info[0], path, sizeof path, &length);
+  if (length == sizeof path - 1) return {-1, ENAMETOOLONG};  // it may have been cut off
   // Without waiting for a FIFO's writer, and without taking a terminal for our own.
-  const sys::Result opened = sys::open_cached(path.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY);
+  return sys::open_cached(path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+}
+
+// openCached(path): -EAGAIN where opening would have to wait for a disk.
+Napi::Value open_cached(const Napi::CallbackInfo& info) {
+  const sys::Result opened = open_path(info);
   if (!opened.ok()) return number(info.Env(), -opened.error);
   return hold_opened(info, UniqueFd(static_cast<int>(opened.value)));
 }
 
-// adopt(fd, facts): takes over a descriptor that Node has opened.
+// openPlain(path): the same, but not held: JavaScript's to use and to close.
+Napi::Value open_plain(const Napi::CallbackInfo& info) {
+  const sys::Result opened = open_path(info);
+  if (!opened.ok()) return number(info.Env(), -opened.error);
+  UniqueFd fd(static_cast<int>(opened.value));
+  FileFacts facts;
+  if (const int error = inspect(fd.get(), &facts)) return number(info.Env(), -error);
+  Environment::of(info.Env()).report(facts);
+  return number(info.Env(), fd.release());
+}
+
+// inspect(fd): 0 or -errno.
+Napi::Value inspect_descriptor(const Napi::CallbackInfo& info) {
+  FileFacts facts;
+  if (const int error = inspect(int_argument(info, 0), &facts)) return number(info.Env(), -error);
+  Environment::of(info.Env()).report(facts);
+  return number(info.Env(), 0);
+}
+
+// seek(fd, offset): sets a descriptor's position, or with an offset below 0 only tells it.
+Napi::Value seek(const Napi::CallbackInfo& info) {
+  const int64_t offset = offset_argument(info, 1);
+  const sys::Result result = sys::seek(int_argument(info, 0), offset);
+  return number(info.Env(), static_cast<double>(result.ok() ? result.value : -result.error));
+}
+
+// adopt(fd): takes over a descriptor that Node has opened.
 Napi::Value adopt(const Napi::CallbackInfo& info) {
   return hold_opened(info, UniqueFd(int_argument(info, 0)));
 }
 
-// duplicate(fd, facts): a descriptor of our own of a file that the caller may close.
+// duplicate(fd): a descriptor of our own of a file that the caller may close.
 Napi::Value duplicate(const Napi::CallbackInfo& info) {
   const sys::Result copy = sys::duplicate(int_argument(info, 0));
   if (!copy.ok()) return number(info.Env(), -copy.error);
   UniqueFd fd(static_cast<int>(copy.value));
   FileFacts facts;
   if (const int error = inspect(fd.get(), &facts)) return number(info.Env(), -error);
-  write_facts(facts, info[1].As<Napi::Float64Array>());
+  Environment::of(info.Env()).report(facts);
   return number(info.Env(), Environment::of(info.Env()).hold(std::move(fd), facts, false));
 }
 
@@ -100,47 +131,45 @@ Napi::Value may_block(const Napi::CallbackInfo& info) {
 }
 
 // A gather list: an array in which a piece of memory is a Uint8Array, and a range of a file three
-// numbers: a held descriptor, offset, length.
-// False where a descriptor isn't held.
-bool segments_argument(const Napi::CallbackInfo& info, size_t index,
-                       std::vector<Segment>* segments) {
+// numbers: a descriptor, held or the caller's own, offset, length.
+std::vector<Segment> segments_argument(const Napi::CallbackInfo& info, size_t index) {
   Environment& environment = Environment::of(info.Env());
+  std::vector<Segment> segments;
   const Napi::Array list = info[index].As<Napi::Array>();
   const uint32_t length = list.Length();
+  segments.reserve(length);
+  std::shared_ptr<const File> file;
   for (uint32_t i = 0; i < length; ++i) {
     const Napi::Value item = list.Get(i);
     if (item.IsNumber()) {
       const auto file_number = item.As<Napi::Number>().Int32Value();
       const auto offset = list.Get(++i).As<Napi::Number>().Int64Value();
       const auto count = list.Get(++i).As<Napi::Number>().Int64Value();
-      std::shared_ptr<const File> file = environment.file(file_number);
-      if (!file) return false;
-      segments->push_back(Segment::of_file(std::move(file), static_cast<uint64_t>(offset),
-                                           static_cast<uint64_t>(count)));
+      if (!file || file->fd() != file_number) {
+        file = environment.file(file_number);
+        if (!file) file = std::make_shared<const File>(file_number);
+      }
+      segments.push_back(
+          Segment::of_file(file, static_cast<uint64_t>(offset), static_cast<uint64_t>(count)));
     } else {
       const auto bytes = item.As<Napi::Uint8Array>();
-      segments->push_back(Segment::of_memory(bytes.Data(), bytes.ByteLength()));
+      segments.push_back(Segment::of_memory(bytes.Data(), bytes.ByteLength()));
     }
   }
-  return true;
+  return segments;
 }
 
 // start(socketFd, segments): the transfer's id; or 0 when it has ended already, as reported.
 Napi::Value start(const Napi::CallbackInfo& info) {
   Environment& environment = Environment::of(info.Env());
-  std::vector<Segment> segments;
-  if (!segments_argument(info, 1, &segments)) {
-    environment.report({0, Outcome::failed, 0, Backend::sendfile, Call::sendfile, EBADF});
-    return number(info.Env(), 0);
-  }
-  auto transfer = std::make_unique<Transfer>(int_argument(info, 0), std::move(segments));
+  auto transfer = std::make_unique<Transfer>(int_argument(info, 0), segments_argument(info, 1));
 
   Outcome outcome = Outcome::again;
   const bool ended = transfer->step_if_short(&outcome) && outcome != Outcome::again &&
                      outcome != Outcome::wait_writable && outcome != Outcome::cold;
   if (!ended) {
     outcome = Outcome::failed;
-    int error = transfer->own_memory_and_socket();
+    int error = transfer->own();
     if (error == 0) {
       const TransferId id =
           Engine::instance().submit(&transfer, environment.shared_from_this(), &error);
@@ -155,6 +184,30 @@ Napi::Value start(const Napi::CallbackInfo& info) {
   environment.report({0, outcome, static_cast<double>(transfer->transferred()), transfer->backend(),
                       transfer->failed_call(), transfer->error()});
   return number(info.Env(), 0);
+}
+
+// sendNow(socketFd, head, fd, offset, length): sends what of a string (Latin-1) and a range of a
+// file can be sent at once, from this thread, and reports it, also whether the file ends there.
+// False, with nothing sent, where that would take long or might block.
+Napi::Value send_now(const Napi::CallbackInfo& info) {
+  const napi_env env = info.Env();
+  char head[kMaxHeadBytes + 1];
+  size_t head_length = 0;
+  napi_get_value_string_latin1(env, info[1], head, sizeof head, &head_length);
+  std::vector<Segment> segments;
+  segments.reserve(2);
+  segments.push_back(Segment::of_memory(reinterpret_cast<uint8_t*>(head), head_length));
+  const int fd = int_argument(info, 2);
+  segments.push_back(Segment::of_file(std::make_shared<const File>(fd),
+                                      static_cast<uint64_t>(offset_argument(info, 3)),
+                                      static_cast<uint64_t>(offset_argument(info, 4))));
+  Transfer transfer(int_argument(info, 0), std::move(segments));
+  Outcome outcome;
+  if (!transfer.step_if_short(&outcome)) return Napi::Boolean::New(env, false);
+  Environment::of(env).report({0, outcome, static_cast<double>(transfer.transferred()),
+                               transfer.backend(), transfer.failed_call(), transfer.error(),
+                               outcome == Outcome::done && transfer.is_at_file_end()});
+  return Napi::Boolean::New(env, true);
 }
 
 void cancel(const Napi::CallbackInfo& info) {
@@ -262,11 +315,15 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports["configure"] = Napi::Function::New<configure>(env);
   exports["movers"] = Napi::Function::New<movers>(env);
   exports["openCached"] = Napi::Function::New<open_cached>(env);
+  exports["openPlain"] = Napi::Function::New<open_plain>(env);
+  exports["inspect"] = Napi::Function::New<inspect_descriptor>(env);
+  exports["seek"] = Napi::Function::New<seek>(env);
   exports["adopt"] = Napi::Function::New<adopt>(env);
   exports["duplicate"] = Napi::Function::New<duplicate>(env);
   exports["release"] = Napi::Function::New<release>(env);
   exports["mayBlock"] = Napi::Function::New<may_block>(env);
   exports["start"] = Napi::Function::New<start>(env);
+  exports["sendNow"] = Napi::Function::New<send_now>(env);
   exports["cancel"] = Napi::Function::New<cancel>(env);
   exports["transferred"] = Napi::Function::New<transferred>(env);
   exports["call"] = Napi::Function::New<call>(env);

@@ -63,7 +63,7 @@ class Engine {
   void set_movers(int count);
   int movers();
 
-  // Takes a transfer that owns its memory and its socket (own_memory_and_socket()). 0 when the
+  // Takes a transfer that owns its memory and its socket (own()). 0 when the
   // engine has no threads and none are to be had; *error says why.
   TransferId submit(std::unique_ptr<Transfer>* transfer, std::shared_ptr<Client> client,
                     int* error);
@@ -124,7 +124,7 @@ class Engine {
   int wanted_movers_ = 0;
   int movers_ = 0;
   int epoll_ = -1;
-  int wake_ = -1;  // an eventfd semaphore in the epoll: one count wakes one mover
+  int wake_ = -1;  // an eventfd in the epoll, edge-triggered: a write wakes one mover
 
   std::mutex slots_mutex_;
   std::vector<Slot> slots_;

@@ -27,10 +27,13 @@ Environment& Environment::of(Napi::Env env) {
   return **env.GetInstanceData<Holder>();
 }
 
-void Environment::set_callback(Napi::Function callback, Napi::Float64Array report) {
+void Environment::set_callback(Napi::Function callback, Napi::Float64Array report,
+                               Napi::Float64Array facts) {
   callback_ = Napi::Persistent(callback);
   report_ = Napi::Persistent(report);
+  facts_ = Napi::Persistent(facts);
   fields_ = report.Data();
+  facts_fields_ = facts.Data();
 }
 
 void Environment::complete(const Completion& completion) {
@@ -53,6 +56,13 @@ void Environment::report(const Event& event) {
   fields_[kBackend] = static_cast<double>(event.backend);
   fields_[kCall] = static_cast<double>(event.call);
   fields_[kError] = event.error;
+  fields_[kAtFileEnd] = event.at_file_end ? 1 : 0;
+}
+
+void Environment::report(const FileFacts& facts) {
+  facts_fields_[kKind] = static_cast<double>(facts.kind);
+  facts_fields_[kSize] = static_cast<double>(facts.size);
+  facts_fields_[kSizeKnown] = facts.size_known ? 1 : 0;
 }
 
 void Environment::expect_event() {
@@ -102,6 +112,7 @@ void Environment::close() {
   // Here and not in the destructor, which may run on another thread, after the environment.
   callback_.Reset();
   report_.Reset();
+  facts_.Reset();
 }
 
 int Environment::hold(UniqueFd fd, const FileFacts& facts, bool share) {

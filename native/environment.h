@@ -20,7 +20,9 @@ class Environment : public Client, public std::enable_shared_from_this<Environme
  public:
   // What JavaScript reads of a completion: the Float64Array that it handed over is filled before
   // each callback, and before a call that completes at once returns.
-  enum ReportField { kOutcome, kValue, kBackend, kCall, kError, kReportFields };
+  enum ReportField { kOutcome, kValue, kBackend, kCall, kError, kAtFileEnd };
+  // And of a file.
+  enum FactsField { kKind, kSize, kSizeKnown };
 
   struct Event {
     double id;  // a transfer's id, or less than 0: that of a bare call
@@ -29,12 +31,13 @@ class Environment : public Client, public std::enable_shared_from_this<Environme
     Backend backend;
     Call call;
     int error;
+    bool at_file_end = false;
   };
 
   static std::shared_ptr<Environment> create(Napi::Env env);
   static Environment& of(Napi::Env env);
 
-  void set_callback(Napi::Function callback, Napi::Float64Array report);
+  void set_callback(Napi::Function callback, Napi::Float64Array report, Napi::Float64Array facts);
 
   // Client; and the same for bare calls. From any thread.
   void complete(const Completion& completion) override;
@@ -42,6 +45,7 @@ class Environment : public Client, public std::enable_shared_from_this<Environme
 
   // JavaScript thread only, from here on.
   void report(const Event& event);
+  void report(const FileFacts& facts);
   void expect_event();  // one more is on its way: the event loop stays alive for it
 
   // Files by descriptor. hold() takes ownership of `fd`; with `share`, a file that is held already
@@ -72,7 +76,9 @@ class Environment : public Client, public std::enable_shared_from_this<Environme
 
   Napi::FunctionReference callback_;
   Napi::Reference<Napi::Float64Array> report_;
+  Napi::Reference<Napi::Float64Array> facts_;
   double* fields_ = nullptr;  // of report_
+  double* facts_fields_ = nullptr;
   uint64_t expected_events_ = 0;
   std::unordered_map<int, Held> files_;
   std::map<Inode, int> descriptors_;  // of the shared ones

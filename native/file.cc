@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <sys/stat.h>
 
+#include <utility>
+
 #include "syscalls.h"
 
 namespace zerocopy {
@@ -28,6 +30,10 @@ FileKind kind_of(unsigned mode) {
   }
 }
 
+uint64_t device_of(const struct statx& status) {
+  return uint64_t{status.stx_dev_major} << 32 | status.stx_dev_minor;
+}
+
 // procfs and sysfs allocate no blocks and refuse RWF_NOWAIT. So do empty files of tmpfs and
 // overlayfs: for those the answer is a harmless "no".
 bool knows_its_size(int fd, const struct statx& status) {
@@ -40,6 +46,18 @@ bool knows_its_size(int fd, const struct statx& status) {
 
 }  // namespace
 
+std::shared_ptr<const File> File::duplicate(int* error) const {
+  const sys::Result copy = sys::duplicate(fd_);
+  *error = copy.error;
+  if (!copy.ok()) return nullptr;
+  UniqueFd fd(static_cast<int>(copy.value));
+  struct statx status;
+  const sys::Result result = sys::status(fd.get(), &status);
+  *error = result.error;
+  if (!result.ok()) return nullptr;
+  return std::make_shared<const File>(std::move(fd), device_of(status));
+}
+
 int inspect(int fd, FileFacts* facts) {
   struct statx status;
   const sys::Result result = sys::status(fd, &status);
@@ -47,7 +65,7 @@ int inspect(int fd, FileFacts* facts) {
   facts->kind = kind_of(status.stx_mode);
   facts->size = status.stx_size;
   facts->size_known = facts->kind == FileKind::regular && knows_its_size(fd, status);
-  facts->device = uint64_t{status.stx_dev_major} << 32 | status.stx_dev_minor;
+  facts->device = device_of(status);
   facts->inode = status.stx_ino;
   return 0;
 }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <utility>
 
 #include "unique_fd.h"
@@ -11,12 +12,21 @@ namespace zerocopy {
 // warmer that hangs on a dead disk, JavaScript.
 class File {
  public:
-  File(UniqueFd fd, uint64_t device) : fd_(std::move(fd)), device_(device) {}
-  int fd() const { return fd_.get(); }
-  uint64_t device() const { return device_; }  // st_dev
+  File(UniqueFd fd, uint64_t device) : owner_(std::move(fd)), fd_(owner_.get()), device_(device) {}
+
+  // A file whose descriptor stays the caller's: good until control goes back there.
+  explicit File(int borrowed_fd) : fd_(borrowed_fd), device_(0) {}
+
+  // The same open file by a descriptor of its own. Null, and an errno, if none is to be had.
+  std::shared_ptr<const File> duplicate(int* error) const;
+
+  int fd() const { return fd_; }
+  bool is_borrowed() const { return !owner_; }
+  uint64_t device() const { return device_; }  // st_dev; not known of a borrowed one
 
  private:
-  const UniqueFd fd_;
+  const UniqueFd owner_;
+  const int fd_;
   const uint64_t device_;
 };
 

@@ -99,7 +99,7 @@ int kernel_epoll_create() {
   return ::epoll_create1(EPOLL_CLOEXEC);
 }
 int kernel_event_create() {
-  return ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE);
+  return ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 }
 
 int kernel_thread_create(void* (*body)(void*), void* argument) {
@@ -150,6 +150,7 @@ const Calls kKernelCalls = {
     kernel_duplicate,
     kernel_status_flags,
     kernel_status,
+    ::lseek,
     kernel_pipe,
     kernel_epoll_create,
     ::epoll_ctl,
@@ -226,6 +227,13 @@ Result status_flags(int fd) {
 
 Result status(int fd, struct statx* status) {
   return retry([&] { return calls.status(fd, status); });
+}
+
+Result seek(int fd, int64_t offset) {
+  return retry([&] {
+    return calls.seek(fd, static_cast<off_t>(std::max<int64_t>(offset, 0)),
+                      offset < 0 ? SEEK_CUR : SEEK_SET);
+  });
 }
 
 Result pipe(int fds[2]) {

@@ -39,6 +39,7 @@ struct Calls {
   int (*duplicate)(int fd);
   int (*status_flags)(int fd);
   int (*status)(int fd, struct statx* status);
+  off_t (*seek)(int fd, off_t offset, int whence);
   int (*pipe)(int fds[2]);
   int (*epoll_create)();
   int (*epoll_control)(int epoll_fd, int operation, int fd, epoll_event* event);
@@ -78,11 +79,13 @@ Result duplicate(int fd);
 Result status_flags(int fd);
 // What the kernel knows without asking a server (AT_STATX_DONT_SYNC): it can't block.
 Result status(int fd, struct statx* status);
+// The descriptor's position, after it has been set to `offset`, if that isn't below 0.
+Result seek(int fd, int64_t offset);
 Result pipe(int fds[2]);
 Result epoll_create();
 Result epoll_control(int epoll_fd, int operation, int fd, uint32_t events, uint64_t data);
 Result epoll_wait(int epoll_fd, epoll_event* events, int max_events, int timeout_ms);
-// An eventfd(2) semaphore.
+// An eventfd(2).
 Result event_create();
 // A detached thread that takes no signals.
 Result start_thread(void* (*body)(void*), void* argument);

@@ -53,8 +53,23 @@ Transfer::Transfer(int socket, std::vector<Segment> segments)
   for (const Segment& segment : segments_) total_ += segment.length;
 }
 
-int Transfer::own_memory_and_socket() {
+int Transfer::own() {
+  const File* borrowed = nullptr;
+  std::shared_ptr<const File> owned;
   for (Segment& segment : segments_) {
+    if (segment.file && segment.file->is_borrowed()) {
+      // Segments of one file follow each other as a rule.
+      if (segment.file.get() != borrowed) {
+        int error;
+        borrowed = segment.file.get();
+        owned = borrowed->duplicate(&error);
+        if (!owned) {
+          fail(Call::dup, error);
+          return error;
+        }
+      }
+      segment.file = owned;
+    }
     if (segment.file || segment.storage) continue;
     segment.storage.reset(new uint8_t[segment.length]);
     std::memcpy(segment.storage.get(), segment.data, segment.length);
@@ -98,26 +113,34 @@ Outcome Transfer::move(uint64_t budget) {
 }
 
 bool Transfer::everything_is_resident() const {
-  return std::all_of(segments_.begin(), segments_.end(), [](const Segment& segment) {
-    return !segment.file ||
-           probe_residency(*segment.file, segment.offset, segment.length) == Residency::resident;
-  });
+  for (const Segment& segment : segments_) {
+    if (!segment.file) continue;
+    for (uint64_t at = 0; at < segment.length; at += kShortWayProbeBytes) {
+      const uint64_t left = segment.length - at;
+      const uint64_t length = left > kShortWayProbeBytes ? 1 : left;
+      if (probe_residency(*segment.file, segment.offset + at, length) != Residency::resident)
+        return false;
+    }
+  }
+  return true;
 }
 
 // The whole of a tiny transfer in one packet: what is in the page cache is read, without blocking,
 // beside what is in memory. False, with nothing moved, when any byte of a file isn't there at once.
 bool Transfer::send_by_reading(Outcome* outcome) {
   if (total_ == 0 || total_ > kReadWayBytes || segments_.size() > kMaxParts) return false;
-  uint8_t buffer[kReadWayBytes];
+  uint8_t buffer[kReadWayBytes + 1];
   iovec parts[kMaxParts];
   size_t used = 0;
   bool any_file = false;
   for (size_t i = 0; i < segments_.size(); ++i) {
     const Segment& segment = segments_[i];
     if (segment.file) {
+      // A byte more, which isn't sent, tells whether the file ends there.
       const sys::Result read =
-          sys::read_nowait(segment.file->fd(), buffer + used, segment.length, segment.offset);
-      if (!read.ok() || static_cast<uint64_t>(read.value) != segment.length) return false;
+          sys::read_nowait(segment.file->fd(), buffer + used, segment.length + 1, segment.offset);
+      if (!read.ok() || static_cast<uint64_t>(read.value) < segment.length) return false;
+      end_seen_ = static_cast<uint64_t>(read.value) == segment.length;
       parts[i] = {buffer + used, segment.length};
       used += segment.length;
       any_file = true;
@@ -228,6 +251,14 @@ void Transfer::advance(uint64_t count) {
     within_ = 0;
     probed_until_ = 0;
   }
+}
+
+bool Transfer::is_at_file_end() const {
+  if (segments_.empty() || !segments_.back().file) return false;
+  if (read_used_) return end_seen_;
+  const Segment& last = segments_.back();
+  FileFacts facts;
+  return inspect(last.file->fd(), &facts) == 0 && facts.size == last.offset + last.length;
 }
 
 FileRange Transfer::cold_range() const {

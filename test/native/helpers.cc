@@ -126,6 +126,7 @@ void install_trampolines() {
   calls.duplicate = Seam<&Calls::duplicate>::trampoline;
   calls.status_flags = Seam<&Calls::status_flags>::trampoline;
   calls.status = Seam<&Calls::status>::trampoline;
+  calls.seek = Seam<&Calls::seek>::trampoline;
   calls.pipe = Seam<&Calls::pipe>::trampoline;
   calls.epoll_create = Seam<&Calls::epoll_create>::trampoline;
   calls.epoll_control = Seam<&Calls::epoll_control>::trampoline;
@@ -362,7 +363,7 @@ Warmers& new_warmers() {
 TransferId submit(Engine& engine, int socket, std::vector<Segment> segments,
                   const std::shared_ptr<Client>& client) {
   auto transfer = std::make_unique<Transfer>(socket, std::move(segments));
-  REQUIRE(transfer->own_memory_and_socket() == 0);
+  REQUIRE(transfer->own() == 0);
   int error = 0;
   const TransferId id = engine.submit(&transfer, client, &error);
   REQUIRE(id != 0);

@@ -836,13 +836,20 @@ TEST_CASE("the short way is for what is short and in the page cache") {
   Outcome outcome = Outcome::cancelled;
   SUBCASE("it is") {
     AllResident resident;
-    Transfer transfer(pair.sender(),
-                      gather(memory(header), file.range(1, kShortWayBytes - header.size())));
+    Transfer transfer(pair.sender(), gather(memory(header), file.range(1, 100'000)));
     CHECK(transfer.step_if_short(&outcome));
     CHECK(outcome == Outcome::done);
-    CHECK(difference(receive(pair.receiver(), kShortWayBytes),
-                     concatenation({header, pattern(1, kShortWayBytes - header.size())})) == "");
+    CHECK(difference(receive(pair.receiver(), 100'100),
+                     concatenation({header, pattern(1, 100'000)})) == "");
     CHECK(transfer.backend() == Backend::sendfile);
+  }
+  SUBCASE("it is, to the last byte") {
+    AllResident resident;
+    Seam<&Calls::sendfile> all([](int, int, off_t*, size_t count) { return count; });
+    Transfer transfer(pair.sender(), gather(file.range(1, kShortWayBytes)));
+    CHECK(transfer.step_if_short(&outcome));
+    CHECK(outcome == Outcome::done);
+    CHECK(transfer.transferred() == kShortWayBytes);
   }
   SUBCASE("it is tiny") {
     AllResident resident;
@@ -918,6 +925,94 @@ TEST_CASE("a transfer on the short way looks at each range once") {
                    concatenation({pattern(0, 20'000), pattern(100'000, 10'000)})) == "");
 }
 
+TEST_CASE("of a longer one, still short, a page in each stretch is looked at") {
+  DescriptorGuard guard;
+  TestFile file(100);
+  constexpr off_t kEnd = 3 * kShortWayProbeBytes + 5000;
+  std::vector<off_t> looked_at;
+  off_t missing = -1;
+  Seam<&Calls::read_nowait> looks([&](int, void*, size_t, off_t offset) {
+    looked_at.push_back(offset);
+    return offset == missing ? fail_with(EAGAIN) : 1;
+  });
+  Seam<&Calls::sendfile> all([](int, int, off_t*, size_t count) { return count; });
+  SocketPair pair(Family::unix_stream);
+  Transfer transfer(pair.sender(), gather(file.range(0, kEnd)));
+  Outcome outcome = Outcome::cancelled;
+  SUBCASE("all are there") {
+    CHECK(transfer.step_if_short(&outcome));
+    CHECK(outcome == Outcome::done);
+    const off_t stretch = kShortWayProbeBytes;
+    CHECK(looked_at == std::vector<off_t>{0, stretch, 2 * stretch, 3 * stretch, kEnd - 1});
+  }
+  SUBCASE("one in the middle isn't") {
+    missing = 2 * kShortWayProbeBytes;
+    CHECK_FALSE(transfer.step_if_short(&outcome));
+    CHECK(transfer.transferred() == 0);
+  }
+}
+
+TEST_CASE("whether the file ends where the transfer does") {
+  DescriptorGuard guard;
+  AllResident resident;
+  uint64_t size = 0;
+  SUBCASE("by reading") {
+    size = 4097;
+  }
+  SUBCASE("by sendfile") {
+    size = kBeyondReadWay;
+  }
+  TestFile file(size);
+  SocketPair pair(Family::unix_stream);
+  const auto ends = [&](uint64_t length) {
+    Transfer transfer(pair.sender(), gather(file.range(0, length)));
+    CHECK(transfer.step() == Outcome::done);
+    receive(pair.receiver(), length);
+    return transfer.is_at_file_end();
+  };
+  CHECK(ends(size));
+  CHECK_FALSE(ends(size - 1));
+  file.truncate(size + 1);
+  CHECK_FALSE(ends(size));
+}
+
+TEST_CASE("a borrowed file becomes the transfer's own with the rest") {
+  DescriptorGuard guard;
+  AllResident resident;
+  TestFile file(100'000);
+  SocketPair pair(Family::unix_stream, Buffers::small);
+  int caller = ::dup(file.fd());
+  const auto borrowed = std::make_shared<const File>(caller);
+  CHECK(borrowed->is_borrowed());
+  {
+    Transfer transfer(pair.sender(), gather(Segment::of_file(borrowed, 1, 60'000),
+                                            Segment::of_file(borrowed, 5, 30'000)));
+    CHECK(transfer.step() == Outcome::wait_writable);
+    SUBCASE("there is a descriptor") {
+      const size_t before = count_descriptors();
+      REQUIRE(transfer.own() == 0);
+      CHECK(count_descriptors() == before + 2);  // one for both segments, one for the socket
+      ::close(caller);
+      const Driven driven = drive(transfer, pair);
+      CHECK(driven.outcome == Outcome::done);
+      CHECK(difference(driven.received, concatenation({pattern(1, 60'000), pattern(5, 30'000)})) ==
+            "");
+    }
+    SUBCASE("there is none") {
+      Seam<&Calls::duplicate> seam([](int) { return fail_with(EMFILE); });
+      CHECK(transfer.own() == EMFILE);
+      check_failure(transfer, Call::dup, EMFILE);
+      ::close(caller);
+    }
+    SUBCASE("the kernel tells nothing of it") {
+      Seam<&Calls::status> seam([](int, struct statx*) { return fail_with(EBADF); });
+      CHECK(transfer.own() == EBADF);
+      check_failure(transfer, Call::dup, EBADF);
+      ::close(caller);
+    }
+  }
+}
+
 TEST_CASE("a transfer of its own needs neither the caller's memory nor its descriptor") {
   DescriptorGuard guard;
   AllResident resident;
@@ -934,7 +1029,7 @@ TEST_CASE("a transfer of its own needs neither the caller's memory nor its descr
       CHECK(transfer.transferred() > 0);
       CHECK(transfer.transferred() < header.size());
     }
-    REQUIRE(transfer.own_memory_and_socket() == 0);
+    REQUIRE(transfer.own() == 0);
     CHECK(transfer.socket() != pair.sender());
     CHECK((::fcntl(transfer.socket(), F_GETFD) & FD_CLOEXEC) != 0);
     std::fill(header.begin(), header.end(), uint8_t{0});
@@ -958,7 +1053,7 @@ TEST_CASE("no descriptor to be had for the socket") {
   SocketPair pair(Family::tcp);
   Seam<&Calls::duplicate> seam([](int) { return fail_with(EMFILE); });
   Transfer transfer(pair.sender(), gather(file.range(0, 100)));
-  CHECK(transfer.own_memory_and_socket() == EMFILE);
+  CHECK(transfer.own() == EMFILE);
   check_failure(transfer, Call::dup, EMFILE);
   CHECK(transfer.transferred() == 0);
   CHECK(transfer.socket() == pair.sender());
