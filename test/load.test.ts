@@ -135,8 +135,8 @@ describe("under Node's permission model only Node's fs opens", () => {
     for (const name of ['dist', 'node_modules', 'test/programs', 'build/Release', 'package.json']) {
       execArgv.push(allow(path.resolve(name)));
     }
-    const { report, stderr } = await load({ execArgv }, file);
-    expect(report?.code ?? stderr).toContain('ERR_ACCESS_DENIED');
+    const { report } = await load({ execArgv }, file);
+    expect(report).toMatchObject({ code: 'ERR_ACCESS_DENIED' });
   });
 });
 
@@ -158,6 +158,7 @@ test('CommonJS and ES modules import the same names', async () => {
     'constants',
     'copyFileRange',
     'copyFileRangeSync',
+    'createReadStream',
     'pipe',
     'pipeSync',
     'sendfile',

@@ -2,8 +2,6 @@
 import { once } from 'node:events';
 import * as fs from 'node:fs';
 import { open } from 'node:fs/promises';
-import * as http from 'node:http';
-import type { AddressInfo } from 'node:net';
 import * as path from 'node:path';
 import { PassThrough, Readable, Writable } from 'node:stream';
 import { createGunzip, createGzip } from 'node:zlib';
@@ -212,52 +210,6 @@ test('a disk that is full', async () => {
   const file = testFile(100_000);
   const error = await transfer(file.path, '/dev/full').catch((error) => error);
   expect(error).toMatchObject({ code: 'ENOSPC', syscall: 'write', transferred: 0 });
-});
-
-test('ServerResponse and ClientRequest: ended after the last byte', async () => {
-  const file = testFile(500_000);
-  const results: TransferResult[] = [];
-  const server = http.createServer(async (request, response) => {
-    const body = await receive(request as never);
-    response.setHeader('Content-Length', body.length + 4);
-    response.write('seen');
-    const upload = path.join(scratchFolder(), 'upload');
-    fs.writeFileSync(upload, body);
-    results.push(await transfer(upload, response));
-  });
-  onTestFinished(() => {
-    server.close();
-  });
-  server.listen(0);
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  const request = http.request({ port, method: 'POST' });
-  const answered = once(request, 'response') as Promise<[http.IncomingMessage]>;
-  byStreams(await transfer(file.path, request), 'SINK_TYPE', 500_000);
-  const [answer] = await answered;
-  const body = await receive(answer as never);
-  expect(body.subarray(0, 4).toString()).toBe('seen');
-  expect(body.subarray(4).equals(file.content)).toBe(true);
-  byStreams(results[0] as TransferResult, 'SINK_TYPE', 500_000);
-});
-
-test('a ServerResponse whose client goes away', async () => {
-  const file = testFile(20_000_000);
-  let failure: Promise<unknown> | undefined;
-  const server = http.createServer((_request, response) => {
-    failure = transfer(file.path, response).catch((error) => error);
-  });
-  onTestFinished(() => {
-    server.close();
-  });
-  server.listen(0);
-  await once(server, 'listening');
-  const request = http.get({ port: (server.address() as AddressInfo).port });
-  const [answer] = (await once(request, 'response')) as [http.IncomingMessage];
-  answer.destroy();
-  const error = (await failure) as { transferred: number };
-  expect(error).toMatchObject({ name: 'TransferError', backend: 'stream' });
-  expect(error.transferred).toBeLessThan(20_000_000);
 });
 
 test('a sink with a write of its own: its bytes go through it', async () => {

@@ -1,0 +1,249 @@
+// transfer() to HTTP messages.
+import { once } from 'node:events';
+import * as fs from 'node:fs';
+import * as http from 'node:http';
+import * as path from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { type TransferError, type TransferResult, transfer } from 'zerocopy';
+import { scratchFolder, testFile } from './helpers/files';
+import {
+  answerOf,
+  answersOf,
+  connectTo,
+  expectSame,
+  get,
+  receiveAll,
+  requestTo,
+  sameOnTheWire,
+  serve,
+} from './helpers/http';
+import { receive } from './helpers/sockets';
+
+const SIZE = 500_009;
+const framings = ['chunked', 'with a Content-Length'] as const;
+
+type Listener = (request: http.IncomingMessage, response: http.ServerResponse) => unknown;
+
+/** What a raw client gets for its request. */
+async function wireOf(listener: Listener, request = get('/', 'Connection: close')) {
+  const { server, address } = await serve((request, response) => {
+    listener(request, response);
+  });
+  const { peer } = await connectTo(server, address);
+  peer.write(request);
+  return receiveAll(peer);
+}
+
+const sendfile = (transferred: number): TransferResult => ({ transferred, backend: 'sendfile' });
+
+describe.each(framings)('%s', (framing) => {
+  const frame = (response: http.ServerResponse, length: number) => {
+    if (framing !== 'chunked') response.setHeader('Content-Length', length);
+  };
+
+  test.each([1, 1000, 64 * 1024, SIZE])("%d bytes: as fs's stream on the wire", async (size) => {
+    const file = testFile(size);
+    let result: Promise<TransferResult> | undefined;
+    const { wire } = await sameOnTheWire((open, _request, response) => {
+      frame(response, size);
+      const stream = open(file.path);
+      if (stream.constructor === fs.ReadStream) {
+        stream.pipe(response);
+      } else {
+        stream.destroy();
+        result = transfer(file.path, response, { backend: 'native' });
+      }
+    }, get());
+    expectSame(answerOf(wire).body, file.content);
+    expect(await result).toEqual(
+      size <= 1000 ? { transferred: size, backend: 'read' } : sendfile(size),
+    );
+  });
+
+  test('a gather list, ended after it', async () => {
+    const file = testFile(SIZE);
+    const list = [
+      Buffer.from('head'),
+      { file: file.path, offset: 100, length: 300_000 },
+      Buffer.from('tail'),
+    ];
+    const wanted = ['head', file.content.subarray(100, 300_100), 'tail'].map((b) => Buffer.from(b));
+    let result: Promise<TransferResult> | undefined;
+    const wire = await wireOf((_request, response) => {
+      frame(response, 300_008);
+      result = transfer(list, response, { backend: 'native' });
+    });
+    const { body, whole } = answerOf(wire);
+    expect(whole).toBe(true);
+    expectSame(body, Buffer.concat(wanted));
+    expect(await result).toEqual(sendfile(300_008));
+  });
+
+  test('corked, with writes before and after it', async () => {
+    const file = testFile(SIZE);
+    const wire = await wireOf(async (_request, response) => {
+      frame(response, 6 + SIZE + 5);
+      response.cork();
+      response.write('bef');
+      response.write('ore');
+      const sent = transfer(file.path, response, { endSink: false, backend: 'native' });
+      response.write('after');
+      process.nextTick(() => response.uncork());
+      await sent;
+      response.end();
+    });
+    const { body, whole } = answerOf(wire);
+    expectSame(body, Buffer.concat([Buffer.from('before'), file.content, Buffer.from('after')]));
+    expect(whole).toBe(true);
+  });
+
+  test('endSink: false, and more after it', async () => {
+    const file = testFile(SIZE);
+    const wire = await wireOf(async (_request, response) => {
+      frame(response, 6 + SIZE + 5 + SIZE + 4);
+      response.write('before');
+      const first = transfer(file.path, response, { endSink: false, backend: 'native' });
+      response.write('after');
+      expect(await first).toEqual(sendfile(SIZE));
+      expect(response.writableEnded).toBe(false);
+      const list = [{ file: file.path }, Buffer.from('last')];
+      await transfer(list, response, { backend: 'native' });
+      expect(response.writableEnded).toBe(true);
+    });
+    const { body, whole } = answerOf(wire);
+    const parts = ['before', file.content, 'after', file.content, 'last'];
+    expectSame(body, Buffer.concat(parts.map((part) => Buffer.from(part))));
+    expect(whole).toBe(true);
+  });
+
+  test('two at once, in order', async () => {
+    const files = [testFile(SIZE), testFile(1000), testFile(70_000)];
+    const results: Promise<TransferResult>[] = [];
+    const wire = await wireOf((_request, response) => {
+      frame(response, SIZE + 71_000);
+      for (const [i, file] of files.entries()) {
+        const endSink = i === files.length - 1;
+        results.push(transfer(file.path, response, { endSink, backend: 'native' }));
+      }
+    });
+    expectSame(answerOf(wire).body, Buffer.concat(files.map(({ content }) => content)));
+    expect(await Promise.all(results)).toEqual([
+      sendfile(SIZE),
+      { transferred: 1000, backend: 'read' },
+      sendfile(70_000),
+    ]);
+  });
+
+  test('without a native way: the same bytes', async () => {
+    const file = testFile(SIZE);
+    let result: Promise<TransferResult> | undefined;
+    const wire = await wireOf((_request, response) => {
+      frame(response, SIZE);
+      result = transfer(file.path, response, { backend: 'stream' });
+    });
+    expectSame(answerOf(wire).body, file.content);
+    expect(await result).toMatchObject({ transferred: SIZE, fallback: { code: 'REQUESTED' } });
+  });
+});
+
+test('a file that is not there: the headers have not gone, and the answer can be 404', async () => {
+  const errors: TransferError[] = [];
+  const wire = await wireOf(async (_request, response) => {
+    response.setHeader('X-Kept', 'yes');
+    const error: TransferError = await transfer('/nowhere', response).catch((error) => error);
+    errors.push(error);
+    if (response.headersSent) return response.destroy();
+    response.statusCode = 404;
+    response.end('not here');
+  });
+  expect(errors).toMatchObject([{ code: 'ENOENT', syscall: 'open', transferred: 0 }]);
+  const { head, body } = answerOf(wire);
+  expect(head).toMatch(/^HTTP\/1\.1 404 Not Found\r\nX-Kept: yes/);
+  expect(body.toString()).toBe('not here');
+});
+
+test.each([
+  ['HEAD', 'HEAD / HTTP/1.1\r\nHost: h\r\n\r\n', 200],
+  ['204', get(), 204],
+  ['304', get(), 304],
+])('%s: no body, and no native way', async (_name, request, status) => {
+  const file = testFile(SIZE);
+  const outcomes: unknown[] = [];
+  const wire = await wireOf(async (_request, response) => {
+    response.statusCode = status;
+    response.setHeader('Connection', 'close');
+    response.setHeader('Content-Length', SIZE);
+    const refused = transfer(file.path, response, { backend: 'native' });
+    outcomes.push(await refused.catch((error) => error));
+    outcomes.push(await transfer(file.path, response).catch((error) => error));
+  }, request);
+  expect(wire.indexOf('\r\n\r\n')).toBe(wire.length - 4);
+  expect(outcomes).toMatchObject([
+    { code: 'ERR_NOT_NATIVE', cause: { code: 'NO_BODY' }, transferred: 0 },
+    { transferred: SIZE, backend: 'stream', fallback: { code: 'NO_BODY', at: 0 } },
+  ]);
+});
+
+test("strictContentLength, and a write of the response's own: refused natively", async () => {
+  const file = testFile(SIZE);
+  const codes: unknown[] = [];
+  const wire = await wireOf(async (_request, response) => {
+    const refused = () =>
+      transfer(file.path, response, { backend: 'native' }).catch((error) => {
+        codes.push(error.code, error.cause.code);
+      });
+    response.strictContentLength = true;
+    await refused();
+    response.strictContentLength = false;
+    const { write } = response;
+    response.write = ((chunk: Buffer) => write.call(response, chunk, 'latin1')) as typeof write;
+    await refused();
+    response.write = write;
+    await transfer(file.path, response, { backend: 'native' });
+  });
+  expect(codes).toEqual(['ERR_NOT_NATIVE', 'STRICT_LENGTH', 'ERR_NOT_NATIVE', 'SINK_OVERRIDDEN']);
+  expectSame(answerOf(wire).body, file.content);
+});
+
+test('pipelined: three answers, each by transfer(), in order', async () => {
+  const files = [testFile(3_000_000), testFile(100), testFile(300_000)];
+  const results: Promise<TransferResult>[] = [];
+  const wire = await wireOf(
+    (request, response) => {
+      const number = Number(request.url?.slice(1));
+      if (number === 2) response.setHeader('Connection', 'close');
+      results.push(transfer(files[number]?.path ?? '', response, { backend: 'native' }));
+    },
+    get('/0') + get('/1') + get('/2'),
+  );
+  const answers = answersOf(wire);
+  expect(answers).toHaveLength(3);
+  for (const [i, { body, whole }] of answers.entries()) {
+    expect(whole).toBe(true);
+    expectSame(body, files[i]?.content ?? Buffer.alloc(0));
+  }
+  expect((await Promise.all(results)).map(({ transferred }) => transferred)).toEqual([
+    3_000_000, 100, 300_000,
+  ]);
+});
+
+test('ServerResponse and ClientRequest: ended after the last byte', async () => {
+  const file = testFile(SIZE);
+  const results: TransferResult[] = [];
+  const { address } = await serve(async (request, response) => {
+    const body = await receive(request as never);
+    response.setHeader('Content-Length', body.length + 4);
+    response.write('seen');
+    const upload = path.join(scratchFolder(), 'upload');
+    fs.writeFileSync(upload, body);
+    results.push(await transfer(upload, response));
+  });
+  const request = http.request({ ...requestTo(address), method: 'POST' });
+  const answered = once(request, 'response') as Promise<[http.IncomingMessage]>;
+  expect(await transfer(file.path, request)).toEqual(sendfile(SIZE));
+  const [answer] = await answered;
+  const body = await receive(answer as never);
+  expect(body.subarray(0, 4).toString()).toBe('seen');
+  expectSame(body.subarray(4), file.content);
+  expect(results).toEqual([sendfile(SIZE)]);
+});

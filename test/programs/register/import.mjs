@@ -1,0 +1,2 @@
+import 'zerocopy/register';
+import './none.mjs';

@@ -1,0 +1,2 @@
+require('zerocopy/register');
+import('./none.mjs');

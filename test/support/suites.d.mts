@@ -1,0 +1,1 @@
+export function fetchSuite(name: string, needs: string[], folder: string): void;
