@@ -3,6 +3,7 @@ import { parseArgs } from 'node:util';
 import { describeMachine, machineLine } from './lib/machine.mjs';
 import { scenarioText } from './lib/report.mjs';
 import { makeScratch } from './lib/scratch.mjs';
+import { scenarios as http } from './scenarios/http.mjs';
 import * as largeFile from './scenarios/large-file.mjs';
 import * as manyFiles from './scenarios/many-files.mjs';
 import * as slowReaders from './scenarios/slow-readers.mjs';
@@ -16,7 +17,7 @@ import * as slowReaders from './scenarios/slow-readers.mjs';
  * @property {(message: string) => void} log
  */
 
-const SCENARIOS = [largeFile, manyFiles, slowReaders];
+const SCENARIOS = [largeFile, manyFiles, slowReaders, ...http];
 const NAMES = SCENARIOS.map(({ name }) => name);
 
 function parseOptions() {

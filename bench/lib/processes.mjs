@@ -47,14 +47,24 @@ function start(role, command, options) {
  * @returns the JSON document that it prints
  */
 export async function runTrial(command) {
-  const child = start('sender', command, {
+  return JSON.parse(await runPinned('sender', command));
+}
+
+/**
+ * Runs a command to its end.
+ * @param {'sender' | 'receiver'} role
+ * @param {string[]} command
+ * @returns {Promise<string>} what it prints
+ */
+export async function runPinned(role, command) {
+  const child = start(role, command, {
     stdio: ['ignore', 'pipe', 'inherit'],
     timeout: TRIAL_TIMEOUT_MS,
   });
   const output = child.stdout.setEncoding('utf8').toArray();
   const [status, signal] = await once(child, 'close');
   if (status !== 0) throw new Error(`${command.join(' ')}: ended with ${signal ?? status}`);
-  return JSON.parse((await output).join(''));
+  return (await output).join('');
 }
 
 /**
@@ -68,12 +78,19 @@ export function nodeTrial(script, parameters, nodeOptions = []) {
   return [process.execPath, ...nodeOptions, path, JSON.stringify(parameters)];
 }
 
-/**
- * Starts a receiver (bench/receiver).
- * @param {string[]} command
- */
-export async function startReceiver(command) {
-  const child = start('receiver', command, { stdio: ['pipe', 'pipe', 'inherit'] });
+/** Starts a receiver (bench/receiver). @param {string[]} command */
+export function startReceiver(command) {
+  return startService('receiver', command);
+}
+
+/** Starts a server, which sends. @param {string[]} command */
+export function startServer(command) {
+  return startService('sender', command);
+}
+
+/** Starts what prints its port, and ends when its input does. */
+async function startService(role, command) {
+  const child = start(role, command, { stdio: ['pipe', 'pipe', 'inherit'] });
   const closed = once(child, 'close');
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   /** The next JSON line that it prints. */
@@ -87,7 +104,7 @@ export async function startReceiver(command) {
     child.stdin.end();
     await closed;
   };
-  return { port, next, stop };
+  return { pid: child.pid, port, next, stop };
 }
 
 /** The command of the receiver in Node.js. @param {'discard' | 'sha256'} mode */

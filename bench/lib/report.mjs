@@ -12,6 +12,9 @@ const FIGURES = {
   residentMiB: ['resident MiB', 0],
   residentKiBEach: ['resident KiB each', 2],
   descriptorsEach: ['descriptors each', 2],
+  requestsPerSecond: ['requests/s', 0],
+  cpuMicrosecondsEach: ['CPU us each', 1],
+  latencyP99Ms: ['latency p99 ms', 2],
 };
 
 const LABELS = {
@@ -19,6 +22,12 @@ const LABELS = {
   transfer: 'transfer()',
   pipe: 'createReadStream().pipe()',
   'pipe-1m': 'createReadStream().pipe(), 1 MiB',
+  zerocopy: 'createReadStream().pipe() of zerocopy',
+  readfile: 'end(await readFile())',
+  memory: 'end(buffer), from memory',
+  bun: 'Bun.file()',
+  express: 'express.static',
+  'express-register': 'express.static under register',
 };
 
 /**
