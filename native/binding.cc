@@ -66,7 +66,8 @@ sys::Result open_path(const Napi::CallbackInfo& info) {
   char path[PATH_MAX];
   size_t length = 0;
   napi_get_value_string_utf8(info.Env(), info[0], path, sizeof path, &length);
-  if (length == sizeof path - 1) return {-1, ENAMETOOLONG};  // it may have been cut off
+  // It may have been cut off, and then before a character of up to four bytes.
+  if (length + 4 >= sizeof path) return {-1, ENAMETOOLONG};
   // Without waiting for a FIFO's writer, and without taking a terminal for our own.
   return sys::open_cached(path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
 }

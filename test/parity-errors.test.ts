@@ -3,6 +3,7 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { pipeline } from 'node:stream';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { createReadStream, transfer } from 'zerocopy';
 import { scratchFolder, testFile } from './helpers/files';
 import {
   closed,
@@ -18,6 +19,7 @@ import {
   type Went,
   wireTo,
 } from './helpers/parity';
+import { link } from './helpers/sockets';
 
 /** Pipes what fails, and notes what becomes of the sink. */
 async function failing(run: Run, file: fs.PathLike, options?: Options, byPipeline = false) {
@@ -205,3 +207,17 @@ describe('a signal', () => {
     }, sendfile);
   });
 });
+
+test.each([4091, 4092, 4093, 4094, 4095])(
+  'a path that is too long, though its first %d bytes name a file',
+  async (length) => {
+    const file = testFile(100).path;
+    const beginning = '/'.repeat(length - Buffer.byteLength(file)) + file;
+    const { sink } = await link();
+    for (const name of [`${beginning}€€`, `${beginning}😀😀`]) {
+      const error = await new Promise((resolve) => createReadStream(name).on('error', resolve));
+      expect(error).toMatchObject({ code: 'ENAMETOOLONG' });
+      await expect(transfer(name, sink)).rejects.toMatchObject({ code: 'ENAMETOOLONG' });
+    }
+  },
+);
