@@ -67,19 +67,27 @@ const OPEN_FLAGS = O_RDONLY | O_NONBLOCK | O_NOCTTY;
 const NO_CACHED_OPEN = new Set([-38, -22, -1]);
 let opensCached = true;
 
-/** Opens a path whose way is in the kernel's caches; undefined where it isn't, or isn't all. */
-function openNow(path: string): HeldFile | undefined {
+/**
+ * Opens a path whose way is in the kernel's caches, as the one or the other of `Native`; undefined
+ * where it isn't, or isn't all, and where only Node may open.
+ */
+export function openIfCached(path: string, how: 'openCached' | 'openPlain'): OpenFile | undefined {
   const { native } = addon;
   // Under Node's permission model only Node's own fs may open, since it asks for leave.
   if (!native || !opensCached || 'permission' in process) return undefined;
-  const opened = native.openCached(path);
-  if (opened.fd >= 0 && opened.kind === 'character device') {
+  const opened = native[how](path);
+  if (opened.fd >= 0) return opened;
+  opensCached = !NO_CACHED_OPEN.has(opened.fd);
+  return undefined; // whatever the error was: Node's open tells it, with its message
+}
+
+function openNow(path: string): HeldFile | undefined {
+  const opened = openIfCached(path, 'openCached');
+  if (opened?.kind === 'character device') {
     fs.closeSync(opened.fd);
     return undefined;
   }
-  if (opened.fd >= 0) return holding(opened, opened.kind === 'file');
-  opensCached = !NO_CACHED_OPEN.has(opened.fd);
-  return undefined; // whatever the error was: Node's open tells it, with its message
+  return opened && holding(opened, opened.kind === 'file');
 }
 
 async function openLater(path: string): Promise<HeldFile> {

@@ -12,6 +12,7 @@
 import * as fs from 'node:fs';
 import { ClientRequest, OutgoingMessage } from 'node:http';
 import type { Socket } from 'node:net';
+import { because } from './fallback';
 import {
   enqueue,
   type FileRange,
@@ -390,8 +391,4 @@ async function read(range: { fd: number; at: number; length: number }, from: num
     filled += bytes;
   }
   return buffer;
-}
-
-function because(code: Fallback['code'], message: string): Fallback {
-  return { code, message, at: 0 };
 }

@@ -11,6 +11,8 @@ import { AsyncResource } from 'node:async_hooks';
 import * as fs from 'node:fs';
 import type { Writable } from 'node:stream';
 import { isMainThread } from 'node:worker_threads';
+import { because } from './fallback';
+import { openIfCached } from './file';
 import { breakOff, isGone, isMessage } from './http';
 import { afterMicrotasks, tellLater } from './later';
 import type { FileRange } from './lease';
@@ -18,6 +20,7 @@ import { addon, type OpenFile } from './native';
 import { isLikeNodesFs, isNodesOwnFs } from './node-fs';
 import type { Backend, Fallback } from './options';
 import { whyNotNativeStream } from './sink';
+import { notAFile, sizeUnknown } from './source';
 import { SourceTruncatedError } from './stream-backend';
 import { Stretch, type StretchEnd } from './stretch';
 
@@ -177,21 +180,16 @@ export class ReadStream extends NodesReadStream {
   override _construct(callback: Callback): void {
     if (this.#stillborn) return callback();
     const { fd, path, flags, open } = this.#internals as Internals & { path: unknown };
-    const { native } = addon;
     const mayOpen =
-      native !== undefined &&
       fd === null &&
       typeof path === 'string' &&
       (flags === 'r' || flags === fs.constants.O_RDONLY) &&
       open === ownOpen &&
       this.#never === undefined &&
       // A worker that is terminated closes what Node's fs has opened there.
-      isMainThread &&
-      // Under Node's permission model only Node's own fs may open, since it asks for leave.
-      !('permission' in process);
-    const opened = mayOpen ? native.openPlain(path) : undefined;
-    // Whatever the error was: Node's open tells it, or waits for the disk.
-    if (!opened || opened.fd < 0) return nodes._construct.call(this, callback);
+      isMainThread;
+    const opened = mayOpen ? openIfCached(path, 'openPlain') : undefined;
+    if (!opened) return nodes._construct.call(this, callback);
     if (opened.kind !== 'file') {
       // Kept open until Node has opened it too, so that a FIFO's writer doesn't find it gone.
       nodes._construct.call(this, (error) => {
@@ -272,8 +270,8 @@ export class ReadStream extends NodesReadStream {
     this.#facts = undefined;
     if (!file || file.size <= offset) file = native.inspect(fd);
     if (file.fd < 0) return unsupported('statx');
-    if (file.kind !== 'file') return SOURCE_TYPE;
-    if (!file.sizeKnown) return SOURCE_SIZE;
+    if (file.kind !== 'file') return notAFile(file.kind);
+    if (!file.sizeKnown) return sizeUnknown();
     return { fd, offset, length: Math.max(0, Math.min(file.size - offset, asked)) };
   }
 
@@ -302,7 +300,7 @@ export class ReadStream extends NodesReadStream {
       super._read(size);
       if (sink) this.#closeUnlessClaimed(sink);
     } else if (end.truncated && end.moved === 0) {
-      this.#readOrdinarily(size, SOURCE_SIZE);
+      this.#readOrdinarily(size, sizeUnknown());
     } else if (this.#isAtEnd()) {
       this.#pushEnd(); // whatever there is against going on
     } else {
@@ -372,19 +370,10 @@ function isClosed(sink: NodeJS.WritableStream): boolean {
   return destroyed === true || writableFinished === true || (isMessage(sink) && isGone(sink));
 }
 
-function because(code: Fallback['code'], message: string): Fallback {
-  return { code, message, at: 0 };
-}
-
 const READERS = because('READERS', 'it is not read by one pipe() alone, as bytes');
 const SINK_GONE = because('SINK_HANDLE', 'the sink has been ended or destroyed');
 const SINK_CORKED = because('SINK_CORKED', 'the sink is corked');
 const SOURCE_FS = because('SOURCE_FS', "the functions of fs are not Node's own");
-const SOURCE_TYPE = because('SOURCE_TYPE', 'the source is not a regular file');
-const SOURCE_SIZE = because(
-  'SOURCE_SIZE',
-  'the source is empty or of a file system like /proc, where size means nothing',
-);
 const unsupported = (call: string) => because('UNSUPPORTED', `${call} failed`);
 
 /**

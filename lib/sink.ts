@@ -19,6 +19,7 @@ import {
 import { addon, type Completion } from './native';
 
 import type { Fallback } from './options';
+import { CHUNK_BYTES } from './stream-backend';
 import { valueError } from './validate';
 
 const fstat = promisify(fs.fstat);
@@ -92,9 +93,6 @@ export function sendToStreamNow(
   if (isMessage(sink)) return sendBodyNow(sink, range);
   return sink instanceof net.Socket ? sendNow(sink, '', range) : undefined;
 }
-
-/** As fs.createReadStream's default. */
-const CHUNK_BYTES = 64 * 1024;
 
 /**
  * Queues a transfer for its turn on a stream. A body that HTTP frames gets chunks of `chunkBytes`.

@@ -3,6 +3,7 @@ import * as net from 'node:net';
 import * as os from 'node:os';
 import type { Readable } from 'node:stream';
 import { systemError } from './errors';
+import { because } from './fallback';
 import { type FileSource, type HeldFile, isFileHandle, openFile, parseFile } from './file';
 import type { NativeSegments } from './native';
 import type { Fallback } from './options';
@@ -271,11 +272,11 @@ function legsOf(parts: Part[]): (NativeSegments | Readable)[] {
   return legs;
 }
 
-function notAFile(kind: string): Fallback {
-  return { code: 'SOURCE_TYPE', message: `the source is not a regular file but a ${kind}`, at: 0 };
+export function notAFile(kind: string): Fallback {
+  return because('SOURCE_TYPE', `the source is not a regular file but a ${kind}`);
 }
 
-function sizeUnknown(): Fallback {
+export function sizeUnknown(): Fallback {
   const message = 'the source is empty or of a file system like /proc, where size means nothing';
-  return { code: 'SOURCE_SIZE', message, at: 0 };
+  return because('SOURCE_SIZE', message);
 }

@@ -4,7 +4,7 @@ import { Readable } from 'node:stream';
 import type { Part } from './source';
 
 /** As fs.createReadStream's default. */
-const CHUNK_BYTES = 64 * 1024;
+export const CHUNK_BYTES = 64 * 1024;
 
 /** Reads the parts of a gather list, from the byte `from` on. */
 export class PartsReader extends Readable {

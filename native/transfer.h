@@ -36,8 +36,8 @@ inline constexpr uint64_t kStepBytes = 2 * 1024 * 1024;
 inline constexpr uint64_t kStepBytesAlone = 8 * 1024 * 1024;
 
 // Most that a transfer may have in all to be tried on the caller's own thread: 1 MiB of a file and
-// the headers before it. That takes about 150 us there, less than a stream takes of it for a
-// quarter of that; the hop to a mover and back costs up to 100 us of CPU.
+// the headers before it. That is about 150 us of CPU, where a stream takes some 950 and the way
+// over a mover 200 to 290 (HTTP over loopback, Linux 6.18).
 inline constexpr uint64_t kShortWayBytes = 1024 * 1024 + 16 * 1024;
 
 // Of such a transfer, which must not block, a page is looked at in each stretch of this length.

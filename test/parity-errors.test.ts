@@ -19,6 +19,7 @@ import {
   type Went,
   wireTo,
 } from './helpers/parity';
+import { runNode } from './helpers/process';
 import { link } from './helpers/sockets';
 
 /** Pipes what fails, and notes what becomes of the sink. */
@@ -221,3 +222,8 @@ test.each([4091, 4092, 4093, 4094, 4095])(
     }
   },
 );
+
+test("an 'open' listener that throws keeps no other stream's from hearing", async () => {
+  const { stdout } = await runNode('open-throws.mjs');
+  expect(stdout).toBe('first,thrown,third\n');
+});

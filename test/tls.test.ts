@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net';
 import * as path from 'node:path';
 import * as tls from 'node:tls';
 import { expect, onTestFinished, test } from 'vitest';
-import { transfer } from 'zerocopy';
+import { createReadStream, type ReadStream, transfer } from 'zerocopy';
 import { scratchFolder, testFile } from './helpers/files';
 import { withResolvers } from './helpers/process';
 import { receive } from './helpers/sockets';
@@ -53,6 +53,18 @@ test('a TLSSocket encrypts what a transfer sends, in order with other writes', a
   for (const result of await Promise.all(results)) {
     expect(result).toMatchObject({ backend: 'stream', fallback: { code: 'TLS', at: 0 } });
   }
+});
+
+test('a TLSSocket encrypts what is piped to it', async () => {
+  const file = testFile(1_000_000);
+  const streams: ReadStream[] = [];
+  const port = await server((sink) => {
+    streams.push(createReadStream(file.path));
+    streams[0]?.pipe(sink);
+  });
+  const client = tls.connect({ port, host: '127.0.0.1', rejectUnauthorized: false });
+  expect((await receive(client)).equals(file.content)).toBe(true);
+  expect(streams).toMatchObject([{ backend: 'stream', fallback: { code: 'TLS', at: 0 } }]);
 });
 
 test('a TLSSocket that is still connecting, and a native transfer to one', async () => {
