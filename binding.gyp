@@ -11,6 +11,11 @@
             "native/engine.cc",
             "native/warmers.cc",
             "native/transfer.cc",
+            "native/segment.cc",
+            "native/gather_transfer.cc",
+            "native/splice_transfer.cc",
+            "native/copy_transfer.cc",
+            "native/pipe_pool.cc",
             "native/residency.cc",
             "native/file.cc",
             "native/syscalls.cc"

@@ -46,6 +46,21 @@ export class TransferError extends Error {
   }
 }
 
+/** A relay that did not come to its end. `transferred` is the sum of both directions. */
+export class RelayError extends TransferError {
+  /** Bytes that `b` had accepted. */
+  readonly aToB: number;
+  /** Bytes that `a` had accepted. */
+  readonly bToA: number;
+
+  constructor(error: TransferError, aToB: number, bToA: number) {
+    super(error.message, { ...error, cause: error.cause, transferred: aToB + bToA });
+    this.aToB = aToB;
+    this.bToA = bToA;
+    if (error.code !== 'ABORT_ERR') this.name = 'RelayError';
+  }
+}
+
 /** An error like those of Node's own fs and net: `code`, `errno` (negative), `syscall`. */
 export function systemError(errno: number, syscall: string): NodeJS.ErrnoException {
   const code = errnoName(errno);

@@ -91,11 +91,11 @@ function openNow(path: string): HeldFile | undefined {
 }
 
 async function openLater(path: string): Promise<HeldFile> {
-  let file = await holdOpened(await open(path, OPEN_FLAGS));
+  let file = await holdOpened(await openPath(path, OPEN_FLAGS));
   if (file.kind === 'character device') {
     // A terminal in non-blocking mode would give EAGAIN and not what is typed.
     file.close();
-    file = await holdOpened(await open(path, O_RDONLY | O_NOCTTY));
+    file = await holdOpened(await openPath(path, O_RDONLY | O_NOCTTY));
   }
   return file;
 }
@@ -125,9 +125,10 @@ async function learnWhetherSizeIsKnown(file: HeldFile): Promise<void> {
   file.sizeKnown = HONEST_FILE_SYSTEMS.has(type);
 }
 
-function open(path: string, flags: number): Promise<number> {
+/** By whatever fs.open is by now. */
+export function openPath(path: string, flags: string | number, mode = 0o666): Promise<number> {
   return new Promise((resolve, reject) => {
-    fs.open(path, flags, (error, fd) => (error ? reject(error) : resolve(fd)));
+    fs.open(path, flags, mode, (error, fd) => (error ? reject(error) : resolve(fd)));
   });
 }
 

@@ -229,6 +229,10 @@ class FramedTurn implements Turn {
     return this.#moveSome(takeSome(pieces), pieces, ended);
   }
 
+  splice(): Fallback {
+    return FRAMED;
+  }
+
   moved(): number {
     return this.#before + bodyOf(this.#chunks, this.#turn.moved()).body;
   }
@@ -285,6 +289,7 @@ class FramedTurn implements Turn {
   }
 }
 
+const FRAMED = because('SINK_TYPE', 'HTTP frames what is written to the sink');
 const CRLF = Buffer.from('\r\n');
 
 function head(length: number): Buffer {

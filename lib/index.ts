@@ -1,12 +1,17 @@
 /**
- * Sends files to sockets inside the kernel.
+ * Moves bytes between files, sockets and pipes inside the kernel.
  *
  * transfer    → source, sink: what the two ends are
- *             → file: how files are opened and held
+ *             → file, file-sink: how files are opened and held, and written to
+ *             → claim: a socket that a transfer reads, and nobody else meanwhile
  *             → http: a transfer's turn in the body of an HTTP message
  *             → lease: a transfer's turn among a sink's writes
+ *             → handle, idle: the descriptors and the timeouts of Node's sockets
  *             → native: the addon (native/engine.h), which moves the bytes
  *             → stream-backend: the way that is always there
+ *             → abort: one listener for each signal
+ * relay       → transfer, twice
+ * copy-file   → transfer, of a whole file
  * read-stream → stretch: what goes natively of a ReadStream → sink, http, lease, native
  * register    → read-stream
  */
@@ -23,7 +28,8 @@ export {
   spliceSync,
 } from './calls';
 export { type Capabilities, capabilities } from './capabilities';
-export { TransferError } from './errors';
+export { type CopyFileOptions, copyFile } from './copy-file';
+export { RelayError, TransferError } from './errors';
 export type { FileSource } from './file';
 export type {
   Backend,
@@ -34,6 +40,7 @@ export type {
   TransferResult,
 } from './options';
 export { createReadStream, type ReadStream } from './read-stream';
+export { type RelayOptions, type RelayResult, relay } from './relay';
 export type { Sink } from './sink';
 export type { Segment, Source } from './source';
 export { transfer } from './transfer';

@@ -4,15 +4,18 @@
 // on the instance, meets it, the transfer runs; when that ends, so does the marker's write. Order
 // with other writes, `end()`, 'finish', 'drain', cork and connecting sockets follow from that.
 //
-// What Node does not document of sockets is touched in this file, and nowhere else: `_write`,
-// `_writev`, `_handle`, `_onTimeout`, `_unrefTimer`. test/node-internals.test.ts fails when a
-// release of Node changes any of it, or of what http.ts and read-stream.ts rely on.
+// What Node does not document of sockets as sinks is touched here: `_write`, `_writev`,
+// `bytesWritten`'s getter. test/node-internals.test.ts fails when a release of Node changes any of it,
+// or of what handle.ts, idle.ts, claim.ts, http.ts and read-stream.ts rely on.
 import * as net from 'node:net';
 import { Writable } from 'node:stream';
 import { isSocketError, systemError } from './errors';
+import { endpointOf, handleOf, isKernelHandle, noHandle } from './handle';
+import { IdleGuard } from './idle';
 import {
   addon,
   type Completion,
+  type Endpoint,
   MAX_HEAD_LENGTH,
   type Native,
   type NativeSegments,
@@ -31,12 +34,13 @@ interface Internals {
   _writev?: Writev | null | undefined;
 }
 
-interface SocketInternals extends Internals {
-  _handle: { fd?: number; constructor: { name: string } } | null;
-  _onTimeout(): void;
-  _unrefTimer(): void;
-  encrypted?: boolean;
-  writableBuffer?: Entry[];
+/** Bytes on their way from a socket or a pipe. */
+export interface Flow {
+  source: Endpoint;
+  /** The first of them, which JavaScript has read already. */
+  head: Buffer;
+  /** Most bytes to take behind those of `head`; undefined: all up to the source's end. */
+  length: number | undefined;
 }
 
 /** A transfer that waits for its turn. */
@@ -58,6 +62,8 @@ export interface Turn {
    * Where it can't, returns why, and nothing has happened.
    */
   move(segments: NativeSegments, ended: (completion: Completion) => void): Fallback | undefined;
+  /** The same with what comes from a socket or a pipe. The completion counts `head` too. */
+  splice(flow: Flow, ended: (completion: Completion) => void): Fallback | undefined;
   /** Bytes that the move in hand has come to. */
   moved(): number;
   /** Ends the move in hand as soon as can be; its completion says how far it came. */
@@ -103,8 +109,8 @@ export function whyNoDescriptor(sink: NodeJS.WritableStream): Fallback | undefin
     return { code: 'SINK_TYPE', message: `the sink is not a socket but a ${name}`, at: 0 };
   }
   if (!mayLease(sink) || !isNodesOwn(sink)) return foreignWrite();
-  const { _handle: handle } = sink as unknown as SocketInternals;
-  return handle === null || isKernelHandle(handle) ? undefined : noHandle();
+  const handle = handleOf(sink);
+  return handle === null || isKernelHandle(handle) ? undefined : noHandle('sink');
 }
 
 /** Whether a lease can be had: nobody stands between `write` and the hooks. */
@@ -313,7 +319,11 @@ export class LeaseTurn implements Turn {
   }
 
   move(_segments: NativeSegments, _ended: (completion: Completion) => void): Fallback | undefined {
-    return noHandle();
+    return noHandle('sink');
+  }
+
+  splice(_flow: Flow, _ended: (completion: Completion) => void): Fallback | undefined {
+    return noHandle('sink');
   }
 
   moved(): number {
@@ -360,29 +370,16 @@ class SocketLease extends Lease {
   /** Bytes that the kernel has moved in turns that are over. */
   #moved = 0;
   #turn: SocketTurn | undefined;
-  #movedAtTimeout = 0;
+  readonly #guard: IdleGuard;
 
   constructor(socket: net.Socket) {
     super(socket);
-    const internals = socket as unknown as SocketInternals;
-    const onTimeout = internals._onTimeout;
-    this.replace('_onTimeout', {
-      value: () => {
-        const moved = this.#moved + (this.#turn?.movedInAll() ?? 0);
-        if (this.#turn === undefined || moved === this.#movedAtTimeout) {
-          onTimeout.call(socket);
-          return;
-        }
-        this.#movedAtTimeout = moved;
-        internals._unrefTimer();
-      },
-    });
-    // The running timer was bound to the prototype's _onTimeout.
-    if (socket.timeout) socket.setTimeout(socket.timeout);
+    this.#guard = IdleGuard.of(socket);
 
     this.replace('bytesWritten', {
       get: () => {
-        const markers = internals.writableBuffer?.filter(({ chunk }) => chunk instanceof Marker);
+        const { writableBuffer } = socket as { writableBuffer?: Entry[] };
+        const markers = writableBuffer?.filter(({ chunk }) => chunk instanceof Marker);
         const bytes: number | undefined = bytesWrittenOf?.call(socket);
         if (bytes === undefined) return undefined;
         const byTurns = this.#moved + (this.#turn?.countedBytes ?? 0);
@@ -392,16 +389,15 @@ class SocketLease extends Lease {
   }
 
   sendNow(native: Native, head: string, { fd, offset, length }: FileRange): Completion | undefined {
-    const internals = this.sink as unknown as SocketInternals;
-    const socketFd = descriptorOf(internals);
-    if (this.#turn || typeof socketFd !== 'number' || head.length > MAX_HEAD_LENGTH)
-      return undefined;
-    const completion = native.sendNow(socketFd, head, fd, offset, length);
+    if (this.#turn || head.length > MAX_HEAD_LENGTH) return undefined;
+    const endpoint = endpointOf(this.sink, 'sink');
+    if ('code' in endpoint) return undefined;
+    const completion = native.sendNow(endpoint, head, fd, offset, length);
     if (!completion) return undefined;
     const { outcome, value } = completion;
     if (value === 0 && outcome !== Outcome.done && outcome !== Outcome.failed) return undefined;
     this.#moved += value;
-    internals._unrefTimer();
+    this.#guard.refresh();
     if (outcome === Outcome.failed) {
       const error = systemError(completion.errno, 'write');
       if (isSocketError(error)) this.sink.destroy(error);
@@ -430,57 +426,91 @@ class SocketLease extends Lease {
   }
 
   protected override turnOf(first: Uint8Array[], done: Done): Turn {
-    this.#turn = new SocketTurn(this.sink, this.hooked, first, (error) => {
-      this.#moved += this.#turn?.movedInAll() ?? 0;
+    const gauge = () => turn.movedInAll();
+    const turn = new SocketTurn(this.sink, this.hooked, first, this.#guard, (error) => {
+      this.#moved += turn.movedInAll();
       this.#turn = undefined;
+      this.#guard.end(gauge);
       done(error);
     });
-    this.#movedAtTimeout = this.#moved;
-    return this.#turn;
+    this.#turn = turn;
+    this.#guard.begin(gauge);
+    return turn;
   }
 }
 
 /** A turn on a socket, whose descriptor native code may write to. */
 class SocketTurn extends LeaseTurn {
-  readonly #socket: SocketInternals;
+  readonly #socket: net.Socket;
+  readonly #guard: IdleGuard;
   /** Bytes of the moves that are over. */
   #movedBefore = 0;
-  /** The move in hand: the engine's, and how many bytes go before its segments. */
+  /** The move in hand: the engine's, and how many bytes go before it. */
   #id = 0;
   #leading = 0;
   #seen = 0;
 
-  constructor(socket: net.Socket, below: Internals, first: Uint8Array[], done: Done) {
+  constructor(
+    socket: net.Socket,
+    below: Internals,
+    first: Uint8Array[],
+    guard: IdleGuard,
+    done: Done,
+  ) {
     super(socket, below, first, done);
-    this.#socket = socket as unknown as SocketInternals;
+    this.#socket = socket;
+    this.#guard = guard;
   }
 
   override move(
     segments: NativeSegments,
     ended: (completion: Completion) => void,
   ): Fallback | undefined {
-    const fd = descriptorOf(this.#socket);
-    if (typeof fd !== 'number') return fd;
-    const { native } = addon;
-    if (!native) return noHandle();
-    const first = this.takeFirst();
-    this.#leading = bytesIn(first);
-    this.#id = native.start(
-      fd,
-      first.length > 0 ? [...first, ...segments] : segments,
-      (completion) => {
-        const { value } = completion;
-        const leading = this.#leading;
-        this.#id = 0;
-        this.#leading = 0;
-        this.#seen = 0;
-        this.#movedBefore += value;
-        if (value < leading) this.putFirst(Buffer.concat(first).subarray(value));
-        this.#socket._unrefTimer();
-        ended(leading === 0 ? completion : { ...completion, value: Math.max(0, value - leading) });
-      },
+    return this.#start(ended, (native, sink, first, heard) =>
+      native.send(sink, first.length > 0 ? [first, ...segments] : segments, heard),
     );
-    if (this.#id !== 0) this.#socket._unrefTimer();
+  }
+
+  override splice(flow: Flow, ended: (completion: Completion) => void): Fallback | undefined {
+    const { source, head, length } = flow;
+    return this.#start(ended, (native, sink, first, heard) =>
+      native.splice(source, sink, Buffer.concat([first, head]), length, heard),
+    );
+  }
+
+  #start(
+    ended: (completion: Completion) => void,
+    start: (
+      native: Native,
+      sink: Endpoint,
+      first: Buffer,
+      heard: (completion: Completion) => void,
+    ) => number,
+  ): Fallback | undefined {
+    const sink = endpointOf(this.#socket, 'sink');
+    if ('code' in sink) return sink;
+    const { native } = addon;
+    if (!native) return noHandle('sink');
+    const first = Buffer.concat(this.takeFirst());
+    this.#leading = first.length;
+    this.#id = start(native, sink, first, (completion) => {
+      const { value, residual } = completion;
+      const leading = this.#leading;
+      this.#id = 0;
+      this.#leading = 0;
+      this.#seen = 0;
+      this.#movedBefore += value;
+      this.#guard.refresh();
+      if (leading === 0) return ended(completion);
+      const unsent = first.subarray(value);
+      this.putFirst(unsent);
+      ended({
+        ...completion,
+        value: Math.max(0, value - leading),
+        residual: residual?.subarray(unsent.length),
+      });
+    });
+    if (this.#id !== 0) this.#guard.refresh();
     return undefined;
   }
 
@@ -508,31 +538,6 @@ class SocketTurn extends LeaseTurn {
     this.#seen = Math.max(this.#seen, addon.native?.transferred(this.#id) ?? 0);
     return this.#seen;
   }
-}
-
-const knownNotToBlock = new WeakSet<object>();
-
-/** Asked for anew each time: a tick ago the number may have been another file's. */
-function descriptorOf({ _handle: handle }: SocketInternals): number | Fallback {
-  const fd = handle?.fd ?? -1;
-  if (handle === null || !isKernelHandle(handle) || fd < 0) return noHandle();
-  if (knownNotToBlock.has(handle)) return fd;
-  if (addon.native?.mayBlock(fd)) return blocking();
-  knownNotToBlock.add(handle);
-  return fd;
-}
-
-function isKernelHandle(handle: { constructor: { name: string } }): boolean {
-  const { name } = handle.constructor;
-  return name === 'TCP' || name === 'Pipe';
-}
-
-function noHandle(): Fallback {
-  return { code: 'SINK_HANDLE', message: 'the sink has no TCP or Unix socket of its own', at: 0 };
-}
-
-function blocking(): Fallback {
-  return { code: 'SINK_BLOCKING', message: 'the socket is in blocking mode', at: 0 };
 }
 
 function foreignWrite(): Fallback {

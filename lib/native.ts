@@ -3,18 +3,37 @@ import { AsyncResource } from 'node:async_hooks';
 import * as path from 'node:path';
 import { argumentError } from './errors';
 
-/** Same numbers as `Outcome`, `Backend`, `Call` in native/transfer.h and `FileKind` in file.h. */
+/**
+ * Same numbers as `Outcome`, `Backend`, `Call`, `Endpoint` in native/transfer.h and `FileKind` in
+ * file.h.
+ */
 export const Outcome = {
   done: 0,
-  truncated: 4,
-  unsupported: 5,
-  failed: 6,
-  cancelled: 7,
+  truncated: 5,
+  unsupported: 6,
+  failed: 7,
+  cancelled: 8,
 } as const;
 /** kMaxHeadBytes in native/binding.cc. */
 export const MAX_HEAD_LENGTH = 4096;
-const BACKENDS = ['sendfile', 'read'] as const;
-const CALLS = ['none', 'sendfile', 'sendmsg', 'dup', 'epoll_ctl', 'pthread_create'] as const;
+const BACKENDS = ['sendfile', 'read', 'splice', 'copy_file_range'] as const;
+const CALLS = [
+  'none',
+  'sendfile',
+  'sendmsg',
+  'dup',
+  'epoll_ctl',
+  'pthread_create',
+  'splice',
+  'copy_file_range',
+  'read',
+  'write',
+  'pipe2',
+  'lseek',
+] as const;
+/** `CopyTransfer::Holes` in native/copy_transfer.h. */
+const HOLES = ['any', 'kept', 'filled'] as const;
+const ENDPOINTS = ['socket', 'pipe', 'file'] as const;
 const KINDS = ['file', 'directory', 'fifo', 'socket', 'character device', 'block device'] as const;
 
 /** How a transfer in the engine, or a bare call, ended. */
@@ -28,6 +47,31 @@ export interface Completion {
   errno: number;
   /** Of `sendNow`: whether the last byte sent is the file's last by now. */
   atFileEnd: boolean;
+  /** Whether it is the source that failed, and not the sink. */
+  sourceFailed: boolean;
+  /** Of `splice`: taken from the source, and not accepted by the sink. */
+  residual?: Buffer | undefined;
+}
+
+/** A descriptor whose bytes native code moves. */
+export interface Endpoint {
+  fd: number;
+  kind: 'socket' | 'pipe';
+}
+
+/** A file that native code writes to. */
+export interface FileEndpoint {
+  fd: number;
+  kind: 'file';
+  /** Where; undefined: at the descriptor's own position. */
+  offset: number | undefined;
+  /** Whether nobody else uses that position. */
+  maySeek: boolean;
+  /**
+   * What becomes of holes in the source: whatever the kernel makes of them; holes, in a sink that is
+   * empty; or zeros.
+   */
+  holes: (typeof HOLES)[number];
 }
 
 /** An open file, and what is known of it. */
@@ -41,9 +85,11 @@ export interface OpenFile {
 
 /**
  * A gather list: a piece of memory, or three numbers: a descriptor, held here or the caller's own,
- * offset, length.
+ * offset, length. A file takes also what has the length TO_THE_END, wherever that is.
  */
 export type NativeSegments = (Uint8Array | number)[];
+export const TO_THE_END = -1;
+const AT_POSITION = -1;
 
 export type CallKind = 'sendfile' | 'splice' | 'copyFileRange';
 const CALL_KINDS: readonly CallKind[] = ['sendfile', 'splice', 'copyFileRange'];
@@ -61,7 +107,7 @@ export type CallArguments = [
 /** native/binding.cc. Where a number below 0 comes back, it is -errno. */
 interface Binding {
   configure(
-    callback: (id: number) => void,
+    callback: (id: number, residual: Buffer | undefined) => void,
     report: Float64Array,
     facts: Float64Array,
     movers: number,
@@ -75,8 +121,32 @@ interface Binding {
   duplicate(fd: number): number;
   release(fd: number): void;
   mayBlock(fd: number): boolean;
-  start(socketFd: number, segments: NativeSegments): number;
-  sendNow(socketFd: number, head: string, fd: number, offset: number, length: number): boolean;
+  isAppending(fd: number): boolean;
+  send(sinkFd: number, sinkKind: number, segments: NativeSegments): number;
+  splice(
+    sourceFd: number,
+    sourceKind: number,
+    sinkFd: number,
+    sinkKind: number,
+    sinkOffset: number,
+    head: Uint8Array,
+    length: number,
+  ): number;
+  copy(
+    segments: NativeSegments,
+    sinkFd: number,
+    sinkOffset: number,
+    maySeek: boolean,
+    holes: number,
+  ): number;
+  sendNow(
+    sinkFd: number,
+    sinkKind: number,
+    head: string,
+    fd: number,
+    offset: number,
+    length: number,
+  ): boolean;
   cancel(id: number): void;
   transferred(id: number): number;
   callSync(kind: number, ...call: CallArguments): number;
@@ -88,7 +158,7 @@ interface Binding {
 /** The addon with its numbers given names. */
 export class Native {
   readonly #binding: Binding;
-  readonly #report = new Float64Array(6);
+  readonly #report = new Float64Array(7);
   readonly #facts = new Float64Array(3);
   readonly #waiting = new Map<number, (completion: Completion) => void>();
   #lastCall = 0;
@@ -96,10 +166,10 @@ export class Native {
   constructor(binding: Binding, movers: number) {
     this.#binding = binding;
     binding.configure(
-      (id) => {
+      (id, residual) => {
         const settle = this.#waiting.get(id);
         this.#waiting.delete(id);
-        settle?.(this.#completion());
+        settle?.({ ...this.#completion(), residual });
       },
       this.#report,
       this.#facts,
@@ -157,19 +227,51 @@ export class Native {
     return this.#binding.mayBlock(fd);
   }
 
+  isAppending(fd: number): boolean {
+    return this.#binding.isAppending(fd);
+  }
+
   /**
-   * Starts a transfer to a socket. A short one may have ended when this returns: then `ended` has
+   * Starts to send a gather list. What is short may have ended when this returns: then `ended` has
    * been called, and the id is 0.
    */
-  start(
-    socketFd: number,
-    segments: NativeSegments,
+  send(sink: Endpoint, segments: NativeSegments, ended: (completion: Completion) => void): number {
+    return this.#started(this.#binding.send(sink.fd, numberOf(sink), segments), ended);
+  }
+
+  /**
+   * Starts to move up to `length` bytes, undefined: all to the source's end, behind those of `head`,
+   * which have been taken from the source before. The completion counts them too. As `send`.
+   */
+  splice(
+    source: Endpoint,
+    sink: Endpoint | FileEndpoint,
+    head: Buffer,
+    length: number | undefined,
     ended: (completion: Completion) => void,
   ): number {
-    const id = this.#binding.start(socketFd, segments);
-    if (id === 0) ended(this.#completion());
-    else this.#waiting.set(id, inCallersContext(ended));
-    return id;
+    const offset = sink.kind === 'file' ? (sink.offset ?? AT_POSITION) : AT_POSITION;
+    const id = this.#binding.splice(
+      source.fd,
+      numberOf(source),
+      sink.fd,
+      numberOf(sink),
+      offset,
+      head,
+      length ?? TO_THE_END,
+    );
+    return this.#started(id, ended, head);
+  }
+
+  /** Starts to write a gather list to a file. As `send`. */
+  copy(
+    segments: NativeSegments,
+    { fd, offset, maySeek, holes }: FileEndpoint,
+    ended: (completion: Completion) => void,
+  ): number {
+    const at = offset ?? AT_POSITION;
+    const id = this.#binding.copy(segments, fd, at, maySeek, HOLES.indexOf(holes));
+    return this.#started(id, ended);
   }
 
   /**
@@ -178,13 +280,13 @@ export class Native {
    * `done` and `failed` means that there is a rest.
    */
   sendNow(
-    socketFd: number,
+    sink: Endpoint,
     head: string,
     fd: number,
     offset: number,
     length: number,
   ): Completion | undefined {
-    const tried = this.#binding.sendNow(socketFd, head, fd, offset, length);
+    const tried = this.#binding.sendNow(sink.fd, numberOf(sink), head, fd, offset, length);
     return tried ? this.#completion() : undefined;
   }
 
@@ -216,13 +318,31 @@ export class Native {
     return this.#binding.pipe(fds);
   }
 
+  #started(
+    id: number,
+    ended: (completion: Completion) => void,
+    residual: Buffer | undefined = undefined,
+  ): number {
+    if (id === 0) ended({ ...this.#completion(), residual });
+    else this.#waiting.set(id, inCallersContext(ended));
+    return id;
+  }
+
   #opened(fd: number): OpenFile {
     const [kind = 0, size = 0, sizeKnown = 0] = this.#facts;
     return { fd, kind: KINDS[kind] ?? 'file', size, sizeKnown: sizeKnown === 1 };
   }
 
   #completion(): Completion {
-    const [outcome = 0, value = 0, backend = 0, call = 0, errno = 0, atFileEnd = 0] = this.#report;
+    const [
+      outcome = 0,
+      value = 0,
+      backend = 0,
+      call = 0,
+      errno = 0,
+      atFileEnd = 0,
+      sourceFailed = 0,
+    ] = this.#report;
     return {
       outcome,
       value,
@@ -230,8 +350,13 @@ export class Native {
       call: CALLS[call] ?? 'none',
       errno,
       atFileEnd: atFileEnd === 1,
+      sourceFailed: sourceFailed === 1,
     };
   }
+}
+
+function numberOf({ kind }: Endpoint | FileEndpoint): number {
+  return ENDPOINTS.indexOf(kind);
 }
 
 /** Whoever hears of a completion finds the AsyncLocalStorage of the call that started it. */

@@ -22,20 +22,28 @@ export interface Fallback {
    * - `'DISABLED'`: `ZEROCOPY_BACKEND=stream` is set
    * - `'NO_ADDON'`: there is no binary, or it may not be loaded; see `capabilities().reason`
    * - `'NO_THREADS'`: the system has no thread for the engine
-   * - `'SOURCE_STREAM'`: the source is a stream
+   * - `'SOURCE_STREAM'`: the source is a stream, and neither a TCP or Unix socket nor a pipe
+   * - `'SOURCE_HANDLE'`: the source is a net.Socket over something else, or not connected
+   * - `'SOURCE_OVERRIDDEN'`: the source's `read`, `_read`, `push` or `unshift` is not Node's own
+   * - `'SOURCE_ENCODED'`: the source decodes what it reads, by `setEncoding()`
+   * - `'SOURCE_PARSED'`: Node's HTTP parser reads the source: it is an IncomingMessage, or the socket
+   *   below one
+   * - `'SOURCE_BLOCKING'`: the source's descriptor is in blocking mode
    * - `'SOURCE_TYPE'`: the source is a FIFO, a terminal, a device
    * - `'SOURCE_SIZE'`: the source's size means nothing (/proc, /sys), or is 0
    * - `'SOURCE_FS'`: of a ReadStream: its `fs` option has functions of its own, or `fs` has been
    *   given others since
    * - `'READERS'`: of a ReadStream: it is not read by one `pipe()` alone, as bytes
-   * - `'SINK_TYPE'`: the sink is neither a TCP or Unix socket nor an HTTP message over one
+   * - `'SINK_TYPE'`: the sink is neither a TCP or Unix socket, nor a pipe, nor a file, nor, for a file
+   *   as source, an HTTP message over a socket
+   * - `'SINK_APPEND'`: the sink is a file that is opened for appending
    * - `'SINK_HANDLE'`: the sink is a net.Socket over something else, or not connected
    * - `'SINK_OVERRIDDEN'`: the sink's `write`, `_write` or `_writev` is not Node's own
    * - `'SINK_BLOCKING'`: the sink's descriptor is in blocking mode
    * - `'SINK_CORKED'`: of a ReadStream: the sink was corked
    * - `'NO_BODY'`: the sink is an HTTP message that has none: the answer to HEAD, 204, 304
    * - `'STRICT_LENGTH'`: the sink is an HTTP message with `strictContentLength`
-   * - `'TLS'`: the sink encrypts
+   * - `'TLS'`: one of the ends encrypts
    * - `'UNSUPPORTED'`: the kernel refused, the message tells what and how
    */
   code: FallbackCode;
@@ -50,11 +58,17 @@ export type FallbackCode =
   | 'NO_ADDON'
   | 'NO_THREADS'
   | 'SOURCE_STREAM'
+  | 'SOURCE_HANDLE'
+  | 'SOURCE_OVERRIDDEN'
+  | 'SOURCE_ENCODED'
+  | 'SOURCE_PARSED'
+  | 'SOURCE_BLOCKING'
   | 'SOURCE_TYPE'
   | 'SOURCE_SIZE'
   | 'SOURCE_FS'
   | 'READERS'
   | 'SINK_TYPE'
+  | 'SINK_APPEND'
   | 'SINK_HANDLE'
   | 'SINK_OVERRIDDEN'
   | 'SINK_BLOCKING'
@@ -70,7 +84,10 @@ export interface TransferOptions {
    * moved. @default 0
    */
   offset?: number | undefined;
-  /** Most bytes to move. @default to the end that the file has when the transfer starts */
+  /**
+   * Most bytes to move. Of a stream, what follows them stays there to be read; one that ends before
+   * is no error. @default to the end that the file has when the transfer starts, or the stream's
+   */
   length?: number | undefined;
   /** Where to write in a file sink. @default as write(2) would, at its position */
   sinkOffset?: number | undefined;

@@ -1,11 +1,10 @@
 // Where bytes go: what `transfer` takes as a sink, and how a transfer gets its turn there.
-import * as fs from 'node:fs';
-import { type FileHandle, stat } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
 import * as net from 'node:net';
 import type { Writable } from 'node:stream';
-import { promisify } from 'node:util';
-import { systemError } from './errors';
+import { because } from './fallback';
 import { parseFile } from './file';
+import type { ParsedFileSink } from './file-sink';
 import { enqueueBody, isMessage, sendBodyNow, whyNotNativeBody } from './http';
 import {
   enqueue,
@@ -16,13 +15,10 @@ import {
   type Turn,
   whyNoDescriptor,
 } from './lease';
-import { addon, type Completion } from './native';
-
+import type { Completion } from './native';
 import type { Fallback } from './options';
 import { CHUNK_BYTES } from './stream-backend';
 import { valueError } from './validate';
-
-const fstat = promisify(fs.fstat);
 
 /**
  * A socket, or any other stream (a ServerResponse and a ClientRequest are ones), a path, a
@@ -32,7 +28,7 @@ export type Sink = string | URL | number | FileHandle | Writable;
 
 export type ParsedSink =
   | { kind: 'stream'; stream: Writable; endsByDefault: boolean }
-  | { kind: 'file'; file: string | number; offset: number | undefined; flags: string };
+  | ParsedFileSink;
 
 /** Checks a sink's arguments. */
 export function parseSink(
@@ -74,11 +70,17 @@ function hasOneBody(sink: Writable): boolean {
   return 'setHeader' in sink && 'headersSent' in sink;
 }
 
-/** Why native code can't write to a sink; undefined when it can, as far as is known by now. */
-export function whyNotNativeSink(sink: ParsedSink): Fallback | undefined {
-  if (sink.kind === 'stream') return whyNotNativeStream(sink.stream);
-  return { code: 'SINK_TYPE', message: 'the sink is a file, not a socket', at: 0 };
+/**
+ * Why native code can't write to a sink what comes from a file or from a stream; undefined when it
+ * can, as far as is known by now.
+ */
+export function whyNotNativeSink(sink: ParsedSink, sourceIsStream: boolean): Fallback | undefined {
+  if (sink.kind === 'file') return undefined; // what it is shows when it is open
+  if (sourceIsStream && isMessage(sink.stream)) return STREAM_TO_MESSAGE;
+  return whyNotNativeStream(sink.stream);
 }
+
+const STREAM_TO_MESSAGE = because('SINK_TYPE', 'the sink is an HTTP message, the source a stream');
 
 /** Why native code can't write to a stream; undefined when it can, as far as is known by now. */
 export function whyNotNativeStream(sink: NodeJS.WritableStream): Fallback | undefined {
@@ -146,79 +148,8 @@ function turnOfWrites(stream: NodeJS.WritableStream, fallback = overridden()): T
     },
     release: () => {},
     move: () => fallback,
+    splice: () => fallback,
     moved: () => 0,
     cancel: () => {},
   };
-}
-
-/** A file that is written to by a stream of ours. */
-export class FileSink {
-  readonly #sink: Extract<ParsedSink, { kind: 'file' }>;
-  /** A descriptor of our own, for one that is the caller's to close at any moment. */
-  #held: number | undefined;
-  #stream: fs.WriteStream | undefined;
-  #abandoned = false;
-
-  /** Holds what was given as a descriptor. Throws a system error where it can't. */
-  constructor(sink: Extract<ParsedSink, { kind: 'file' }>) {
-    this.#sink = sink;
-    if (typeof sink.file !== 'number' || !addon.native) return;
-    const { fd } = addon.native.duplicate(sink.file);
-    if (fd < 0) throw systemError(-fd, 'dup');
-    this.#held = fd;
-  }
-
-  /** Opens the file. `sourceFd`: what is read from meanwhile, if that is a file. */
-  async open(sourceFd: number | undefined, onError: (error: Error) => void): Promise<Turn> {
-    const { file, flags, offset } = this.#sink;
-    if (typeof file === 'string' && flags.startsWith('w') && sourceFd !== undefined) {
-      await refuseOntoItself(file, sourceFd);
-    }
-    // Opening would empty the file for nothing.
-    if (this.#abandoned) throw new Error('abandoned');
-    const start = offset === undefined ? {} : { start: offset };
-    this.#stream =
-      typeof file === 'string'
-        ? fs.createWriteStream(file, { flags, ...start })
-        : fs.createWriteStream('', { fd: this.#held ?? file, autoClose: false, ...start });
-    this.#stream.once('error', onError);
-    return turnOfWrites(this.#stream);
-  }
-
-  /** Writes out what is left, and closes what was opened. */
-  finish(done: (error?: Error) => void): void {
-    const stream = this.#stream as fs.WriteStream;
-    stream.once('error', done);
-    stream.end(() => {
-      // A path's stream closes itself, and only then has the disk's last word.
-      if (typeof this.#sink.file === 'string' && !stream.closed) stream.once('close', () => done());
-      else {
-        this.#release();
-        done();
-      }
-    });
-  }
-
-  /** Leaves the file as it is. */
-  abandon(): void {
-    this.#abandoned = true;
-    if (!this.#stream) return this.#release();
-    this.#stream.on('error', () => {});
-    this.#stream.once('close', () => this.#release());
-    this.#stream.destroy();
-  }
-
-  #release(): void {
-    if (this.#held !== undefined) addon.native?.release(this.#held);
-    this.#held = undefined;
-  }
-}
-
-/** A file that is emptied by being opened as a sink must not be the source. */
-async function refuseOntoItself(file: string, sourceFd: number): Promise<void> {
-  const target = await stat(file, { bigint: true }).catch(() => undefined);
-  const source = await fstat(sourceFd, { bigint: true });
-  if (target && target.ino === source.ino && target.dev === source.dev) {
-    throw valueError('sink', 'is the source itself, and opening it would empty it', file);
-  }
 }

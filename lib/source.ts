@@ -2,10 +2,11 @@
 import * as net from 'node:net';
 import * as os from 'node:os';
 import type { Readable } from 'node:stream';
+import { type Claim, claim, readsElsewhere, whyNotNativeSource } from './claim';
 import { systemError } from './errors';
 import { because } from './fallback';
 import { type FileSource, type HeldFile, isFileHandle, openFile, parseFile } from './file';
-import type { NativeSegments } from './native';
+import { type NativeSegments, TO_THE_END } from './native';
 import type { Fallback } from './options';
 import { PartsReader } from './stream-backend';
 import { optionalByteCount, optionsObject, typeError, valueError } from './validate';
@@ -62,16 +63,27 @@ export interface OpenSource {
   total: number | undefined;
   /** Why native code can't read it. */
   fallback?: Fallback;
+  /** Whether it can, in spite of that, where the sink is a file. */
+  fileMayTake?: boolean;
+  /** Of a stream: this transfer's alone. */
+  claim?: Claim;
   /** What native code moves, in order, and between it, as streams, memory too large for it. */
   legs(): (NativeSegments | Readable)[];
   /** A stream over what follows the first `from` bytes. */
   streamFrom(from: number): Readable;
   /** For a stream: most bytes to take from it. */
   limit: number;
-  /** Of a source that is one file. */
-  fileDescriptor?: number;
+  /** What of files it is made of. */
+  ranges: FileRange[];
   /** Closes what was opened here; a stream of the caller's stays as it is. */
   close(): void;
+}
+
+/** A range of an open file; an undefined length: to the end, wherever that is. */
+export interface FileRange {
+  fd: number;
+  offset: number;
+  length: number | undefined;
 }
 
 const SEGMENT_KEYS = ['file', 'offset', 'length'] as const;
@@ -91,6 +103,9 @@ export function parseSource(
   }
   if (isReadable(source)) {
     if (offset !== undefined) throw valueError('options.offset', 'needs a file as source', offset);
+    if (readsElsewhere(source)) {
+      throw valueError('source', 'must be a stream, and reads into a buffer of its own', source);
+    }
     return { kind: 'stream', stream: source, length: length ?? Number.POSITIVE_INFINITY };
   }
   const file = parseFile(
@@ -191,8 +206,7 @@ function fifoSource(parts: Parts, files: Files): OpenSource | undefined {
   // libuv waits for the writer, and blocks no thread.
   const fifo = new net.Socket({ fd: file.fd, readable: true, writable: false });
   return {
-    ...streamSource(fifo, part.length ?? Number.POSITIVE_INFINITY),
-    fallback: notAFile(file.kind),
+    ...claimedSource(claim(fifo) as Claim, part.length ?? Number.POSITIVE_INFINITY),
     close: () => fifo.destroy(),
   };
 }
@@ -223,11 +237,13 @@ function listSource(parts: Parts, single: boolean, files: Files): OpenSource {
     return { fd: file.fd, offset: part.offset, length, seekable, sizeKnown: file.sizeKnown };
   });
   let reader: PartsReader | undefined;
-  const [only] = open;
+  const ranges = open.filter((part) => 'fd' in part);
+  // What reading finds is all there is, unless less was asked for.
+  const sizesWillShow = ranges.every(({ sizeKnown, length }) => sizeKnown || length === undefined);
   return {
     total,
-    ...(fallback && { fallback }),
-    ...(open.length === 1 && only && 'fd' in only && { fileDescriptor: only.fd }),
+    ...(fallback && { fallback, fileMayTake: fallback.code === 'SOURCE_SIZE' && sizesWillShow }),
+    ranges,
     legs: () => legsOf(open),
     streamFrom: (from) => {
       reader = new PartsReader(open, from);
@@ -242,14 +258,23 @@ function listSource(parts: Parts, single: boolean, files: Files): OpenSource {
   };
 }
 
-function streamSource(stream: Readable, limit: number): OpenSource {
+function streamSource(stream: Readable, limit: number): OpenSource | Promise<OpenSource> {
+  const claimed = claim(stream);
+  const source = (own: Claim) => claimedSource(own, limit);
+  return claimed instanceof Promise ? claimed.then(source) : source(claimed);
+}
+
+function claimedSource(own: Claim, limit: number): OpenSource {
+  const { stream } = own;
+  const fallback = whyNotNativeSource(stream);
   return {
     total: undefined,
-    fallback: { code: 'SOURCE_STREAM', message: 'the source is a stream, not a file', at: 0 },
+    ...(fallback ? { fallback } : { claim: own }),
+    ranges: [],
     legs: () => [],
     streamFrom: () => stream,
     limit,
-    close: () => {},
+    close: () => own.end(),
   };
 }
 
@@ -267,7 +292,7 @@ function legsOf(parts: Part[]): (NativeSegments | Readable)[] {
       legs.push(run);
     }
     if ('memory' in part) run.push(part.memory);
-    else run.push(part.fd, part.offset, part.length ?? 0);
+    else run.push(part.fd, part.offset, part.length ?? TO_THE_END);
   }
   return legs;
 }

@@ -1,7 +1,11 @@
 // One transfer, from its arguments to its settlement.
+import type * as net from 'node:net';
 import { Readable, type Writable } from 'node:stream';
 import { debuglog } from 'node:util';
+import { onAbort } from './abort';
+import type { Claim } from './claim';
 import { isSocketError, systemError, TransferError } from './errors';
+import { FileSink } from './file-sink';
 import { breakOff, isMessage } from './http';
 import type { Job, Turn } from './lease';
 import { addon, type Completion, type NativeSegments, Outcome } from './native';
@@ -13,7 +17,7 @@ import {
   type TransferOptions,
   type TransferResult,
 } from './options';
-import { FileSink, type ParsedSink, type Sink, takeTurn, whyNotNativeSink } from './sink';
+import { type ParsedSink, type Sink, takeTurn, whyNotNativeSink } from './sink';
 import {
   keepMemory,
   type OpenSource,
@@ -31,13 +35,15 @@ const PROGRESS_INTERVAL_MS = 100;
 const debug = debuglog('zerocopy');
 
 /**
- * Moves bytes from `source` to `sink`, inside the kernel where it can: from a file, or a gather list
- * of memory and ranges of files, to a TCP or Unix socket. Everything else goes by streams; the
+ * Moves bytes from `source` to `sink`, inside the kernel where it can: between files, gather lists of
+ * memory and ranges of files, TCP and Unix sockets, and pipes. Everything else goes by streams; the
  * result says which way was taken and why.
  *
  * On a stream sink a transfer is a write like any other: what was written before it goes before it,
- * what is written after it, after it. Resolves when the sink has accepted the last byte. Neither end
- * is closed unless it was opened here, or `endSink` says so.
+ * what is written after it, after it. From a stream source it takes what JavaScript has not read yet,
+ * and nobody else reads it meanwhile; after `length` bytes JavaScript reads on at the very next one.
+ * Resolves when the sink has accepted the last byte. Neither end is closed unless it was opened here,
+ * or `endSink` says so.
  *
  * @throws (as a rejection) `ERR_INVALID_ARG_TYPE`, `ERR_INVALID_ARG_VALUE` or `ERR_OUT_OF_RANGE` for
  * a bad argument, before anything moves; a {@link TransferError} for everything else
@@ -47,9 +53,12 @@ export function transfer(
   sink: Sink,
   options?: TransferOptions,
 ): Promise<TransferResult> {
-  return new Promise((resolve, reject) => {
-    new Transfer(parseArguments(source, sink, options), resolve, reject).begin();
-  });
+  return new Promise((resolve) => resolve(move(parseArguments(source, sink, options))));
+}
+
+/** As `transfer`, of arguments that have been found right. */
+export function move(args: Arguments): Promise<TransferResult> {
+  return new Promise((resolve, reject) => new Transfer(args, resolve, reject).begin());
 }
 
 /** Whether native code may be used at all. */
@@ -65,11 +74,15 @@ class Transfer implements Job {
   readonly #arguments: Arguments;
   readonly #resolve: (result: TransferResult) => void;
   readonly #reject: (error: unknown) => void;
-  readonly #onAbort = () => this.#interrupt(this.#aborted());
   readonly #onSinkClose = () => {
     const { sink } = this.#arguments;
-    if (sink.kind === 'stream') this.#interrupt(sinkClosed(sink.stream));
+    if (sink.kind === 'stream') this.#interrupt(closedUnder(sink.stream, 'sink'));
   };
+  readonly #onSourceClose = () => {
+    const { source } = this.#arguments;
+    if (source.kind === 'stream') this.#interrupt(closedUnder(source.stream, 'source'));
+  };
+  #ignoreSignal: (() => void) | undefined;
   #settled = false;
   #moving = false;
   #transferred = 0;
@@ -100,7 +113,7 @@ class Transfer implements Job {
 
   begin(): void {
     const { source, sink, signal, backend } = this.#arguments;
-    this.#fallback = whyNoNativeCode(backend) ?? whyNotNativeSink(sink);
+    this.#fallback = whyNoNativeCode(backend) ?? whyNotNativeSink(sink, source.kind === 'stream');
     if (this.#fallback) this.#backend = 'stream';
     if (signal?.aborted) return this.#fail(this.#aborted());
     if (sink.kind === 'stream') {
@@ -108,7 +121,7 @@ class Transfer implements Job {
       if (error) return this.#fail(error);
     }
     if (this.#fallback && !this.#mayFallBack(this.#fallback)) return;
-    signal?.addEventListener('abort', this.#onAbort, { once: true });
+    if (signal) this.#ignoreSignal = onAbort(signal, () => this.#interrupt(this.#aborted()));
     this.#startProgress();
 
     try {
@@ -146,7 +159,7 @@ class Transfer implements Job {
 
   dropped(error: Error): void {
     const { sink } = this.#arguments;
-    this.#fail(sink.kind === 'stream' ? sinkClosed(sink.stream) : error);
+    this.#fail(sink.kind === 'stream' ? closedUnder(sink.stream, 'sink') : error);
   }
 
   // The way to the first byte: both ends must be ready.
@@ -176,13 +189,24 @@ class Transfer implements Job {
     if (this.#settled || this.#moving || !this.#source) return;
     const source = this.#source;
     if (!this.#turn) {
-      this.#fileSink?.open(source.fileDescriptor, this.#onError).then(this.#onTurn, this.#onError);
+      const sink = this.#fileSink;
+      if (sink && !this.#turnTaken) {
+        this.#turnTaken = true;
+        sink.open(source).then(this.#onTurn, this.#onError);
+      }
       return;
     }
     this.#moving = true;
-    const fallback = this.#fallback ?? source.fallback;
-    if (!fallback) this.#nextLeg(source.legs(), this.#turn);
-    else if (this.#mayFallBack(fallback)) this.#stream(fallback);
+    const mayTake = source.fileMayTake && this.#fileSink !== undefined;
+    const fallback = this.#fallback ?? (mayTake ? undefined : source.fallback);
+    if (fallback) {
+      if (this.#mayFallBack(fallback)) this.#stream(fallback);
+    } else if (source.claim) {
+      const { claim, limit } = source;
+      this.#whenConnected(claim.stream as net.Socket, () => this.#splice(claim, limit));
+    } else {
+      this.#nextLeg(source.legs(), this.#turn);
+    }
   }
 
   /** False, and the transfer failed, where only the native way was wanted. */
@@ -212,25 +236,73 @@ class Transfer implements Job {
     this.#withoutDescriptor(fallback);
   }
 
+  // Of a socket or a pipe native code takes what Node has not read by now.
+
+  #whenConnected(source: net.Socket, then: () => void): void {
+    source.once('close', this.#onSourceClose);
+    if (source.destroyed) this.#fail(closedUnder(source, 'source'));
+    else if (!source.connecting) then();
+    else source.once('connect', () => (this.#settled ? undefined : then()));
+  }
+
+  #splice(claim: Claim, limit: number): void {
+    this.#backend = 'splice';
+    this.#inEngine = true;
+    const fallback = claim.splice(this.#turn as Turn, limit, (completion) => {
+      this.#inEngine = false;
+      this.#transferred += completion.value;
+      this.#spliceEnded(completion, claim, limit);
+    });
+    if (!fallback) return;
+    this.#inEngine = false;
+    this.#withoutDescriptor(fallback);
+  }
+
+  #spliceEnded(completion: Completion, claim: Claim, limit: number): void {
+    const { outcome, call, errno, residual, sourceFailed } = completion;
+    const { stream } = claim;
+    if (outcome === Outcome.done) {
+      if (this.#transferred === limit) return this.#done();
+      // The source has ended, and JavaScript is to hear of it.
+      claim.giveBack();
+      return this.#pumpFrom(stream, limit - this.#transferred, () => this.#done());
+    }
+    if (this.#interruption) return this.#fail(this.#interruption, undefined, residual);
+    if (outcome === Outcome.unsupported) {
+      if (residual) stream.unshift(residual);
+      return this.#unsupported(completion);
+    }
+    const error = systemError(errno, call);
+    if (!isSocketError(error)) return this.#fail(error, undefined, residual);
+    if (!sourceFailed) return this.#failBySink(error, residual);
+    stream.on('error', () => {}); // which the rejection tells
+    stream.destroy(error);
+    this.#fail(error, undefined, residual);
+  }
+
+  #unsupported({ call, errno }: Completion): void {
+    const code = call === 'pthread_create' ? 'NO_THREADS' : 'UNSUPPORTED';
+    const { message } = systemError(errno, call);
+    const fallback: Fallback = { code, message, at: this.#transferred };
+    if (this.#mayFallBack(fallback)) this.#stream(fallback);
+  }
+
   #withoutDescriptor(fallback: Fallback): void {
     const { sink } = this.#arguments;
-    if (sink.kind === 'stream' && sink.stream.destroyed) this.#fail(sinkClosed(sink.stream));
+    if (sink.kind === 'stream' && sink.stream.destroyed)
+      this.#fail(closedUnder(sink.stream, 'sink'));
     else if (this.#mayFallBack(fallback)) this.#stream({ ...fallback, at: this.#transferred });
   }
 
-  #legEnded({ outcome, backend, call, errno }: Completion, next: () => void): void {
+  #legEnded(completion: Completion, next: () => void): void {
+    const { outcome, backend, call, errno } = completion;
     // `read` only where all that was of files went so.
-    if (this.#backend !== 'sendfile' || !this.#legsEnded++) this.#backend = backend;
+    if (this.#backend === 'read' || !this.#legsEnded++) this.#backend = backend;
     if (outcome === Outcome.done) return next();
     if (this.#interruption) return this.#fail(this.#interruption);
     if (outcome === Outcome.truncated) return this.#fail(new SourceTruncatedError());
+    if (outcome === Outcome.unsupported) return this.#unsupported(completion);
     const error = systemError(errno, call);
-    if (outcome === Outcome.unsupported) {
-      const code = call === 'pthread_create' ? 'NO_THREADS' : 'UNSUPPORTED';
-      const fallback: Fallback = { code, message: error.message, at: this.#transferred };
-      if (this.#mayFallBack(fallback)) this.#stream(fallback);
-      return;
-    }
     if (isSocketError(error)) this.#failBySink(error);
     else this.#fail(error);
   }
@@ -241,11 +313,15 @@ class Transfer implements Job {
     this.#fallback = fallback;
     this.#backend = 'stream';
     const source = this.#source as OpenSource;
-    this.#pumpFrom(source.streamFrom(this.#transferred), source.limit, () => this.#done());
+    source.claim?.giveBack();
+    this.#pumpFrom(source.streamFrom(this.#transferred), source.limit - this.#transferred, () =>
+      this.#done(),
+    );
   }
 
   #pumpFrom(stream: Readable, limit: number, then: () => void): void {
     const turn = this.#turn as Turn;
+    stream.off('close', this.#onSourceClose); // a pump listens itself
     this.#pump = new Pump(stream, limit, {
       write: (chunk, done) => turn.write(chunk, done),
       accepted: (bytes) => {
@@ -296,7 +372,7 @@ class Transfer implements Job {
   #failBySink(error: Error, residual?: Buffer): void {
     const { sink } = this.#arguments;
     const closed = sink.kind === 'stream' && sink.stream.destroyed;
-    if (closed) this.#fail(sinkClosed(sink.stream), undefined, residual);
+    if (closed) this.#fail(closedUnder(sink.stream, 'sink'), undefined, residual);
     else this.#fail(error, error, residual);
   }
 
@@ -326,13 +402,13 @@ class Transfer implements Job {
   #letGo(): void {
     this.#settled = true;
     clearInterval(this.#progressTimer);
-    const { sink, signal } = this.#arguments;
-    signal?.removeEventListener('abort', this.#onAbort);
+    const { source, sink } = this.#arguments;
+    this.#ignoreSignal?.();
     if (sink.kind === 'stream') sink.stream.off('close', this.#onSinkClose);
+    if (source.kind === 'stream') source.stream.off('close', this.#onSourceClose);
     this.#pump?.stop();
     this.#source?.close();
     if (debug.enabled) {
-      const { source } = this.#arguments;
       const way = `${this.#backend}${describe(this.#fallback)}`;
       debug('%s -> %s: %d bytes by %s', nameOf(source), nameOf(sink), this.#transferred, way);
     }
@@ -345,7 +421,7 @@ class Transfer implements Job {
 
   /** Why no byte can be written to a sink; undefined when one can. */
   #deadSink(stream: Writable, queued: boolean): Failure | undefined {
-    if (stream.destroyed) return sinkClosed(stream);
+    if (stream.destroyed) return closedUnder(stream, 'sink');
     // A transfer that was queued before end() is still to go.
     if (queued || !stream.writableEnded) return undefined;
     return { message: 'The sink has been ended', code: 'ERR_STREAM_WRITE_AFTER_END' };
@@ -380,13 +456,13 @@ interface Failure {
   cause?: unknown;
 }
 
-/** A system error that closed a sink is the transfer's own; libuv may have seen it first. */
-function sinkClosed(stream: Writable): Failure {
+/** A system error that closed an end is the transfer's own; libuv may have seen it first. */
+function closedUnder(stream: Readable | Writable, role: 'source' | 'sink'): Failure {
   const cause: NodeJS.ErrnoException | null = stream.errored;
   if (cause?.syscall !== undefined) return cause;
   return {
-    message: 'The sink was destroyed under the transfer',
-    code: 'ERR_STREAM_PREMATURE_CLOSE',
+    message: `The ${role} was destroyed under the transfer`,
+    code: cause?.code ?? 'ERR_STREAM_PREMATURE_CLOSE',
     cause: cause ?? undefined,
   };
 }

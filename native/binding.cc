@@ -11,11 +11,13 @@
 #include <utility>
 #include <vector>
 
+#include "copy_transfer.h"
 #include "engine.h"
 #include "environment.h"
 #include "file.h"
+#include "gather_transfer.h"
+#include "splice_transfer.h"
 #include "syscalls.h"
-#include "transfer.h"
 
 namespace zerocopy {
 namespace {
@@ -125,10 +127,22 @@ void release(const Napi::CallbackInfo& info) {
   Environment::of(info.Env()).release(int_argument(info, 0));
 }
 
-// mayBlock(fd): whether a socket is in blocking mode, so that no thread of ours may write to it.
+// mayBlock(fd): whether a socket or a pipe is in blocking mode, so that no thread of ours may write
+// to it.
 Napi::Value may_block(const Napi::CallbackInfo& info) {
   const sys::Result flags = sys::status_flags(int_argument(info, 0));
   return Napi::Boolean::New(info.Env(), !flags.ok() || (flags.value & O_NONBLOCK) == 0);
+}
+
+// isAppending(fd): whether writes go to the file's end, wherever that is (O_APPEND).
+Napi::Value is_appending(const Napi::CallbackInfo& info) {
+  const sys::Result flags = sys::status_flags(int_argument(info, 0));
+  return Napi::Boolean::New(info.Env(), flags.ok() && (flags.value & O_APPEND) != 0);
+}
+
+// A length less than 0 goes to wherever reading finds the end.
+uint64_t length_of(int64_t length) {
+  return length < 0 ? Segment::kToTheEnd : static_cast<uint64_t>(length);
 }
 
 // A gather list: an array in which a piece of memory is a Uint8Array, and a range of a file three
@@ -150,8 +164,7 @@ std::vector<Segment> segments_argument(const Napi::CallbackInfo& info, size_t in
         file = environment.file(file_number);
         if (!file) file = std::make_shared<const File>(file_number);
       }
-      segments.push_back(
-          Segment::of_file(file, static_cast<uint64_t>(offset), static_cast<uint64_t>(count)));
+      segments.push_back(Segment::of_file(file, static_cast<uint64_t>(offset), length_of(count)));
     } else {
       const auto bytes = item.As<Napi::Uint8Array>();
       segments.push_back(Segment::of_memory(bytes.Data(), bytes.ByteLength()));
@@ -160,49 +173,88 @@ std::vector<Segment> segments_argument(const Napi::CallbackInfo& info, size_t in
   return segments;
 }
 
-// start(socketFd, segments): the transfer's id; or 0 when it has ended already, as reported.
-Napi::Value start(const Napi::CallbackInfo& info) {
-  Environment& environment = Environment::of(info.Env());
-  auto transfer = std::make_unique<Transfer>(int_argument(info, 0), segments_argument(info, 1));
+Endpoint endpoint_argument(const Napi::CallbackInfo& info, size_t index) {
+  return static_cast<Endpoint>(int_argument(info, index));
+}
 
-  Outcome outcome = Outcome::again;
-  const bool ended = transfer->step_if_short(&outcome) && outcome != Outcome::again &&
-                     outcome != Outcome::wait_writable && outcome != Outcome::cold;
-  if (!ended) {
-    outcome = Outcome::failed;
-    int error = transfer->own();
-    if (error == 0) {
-      const TransferId id =
-          Engine::instance().submit(&transfer, environment.shared_from_this(), &error);
-      if (id != 0) {
-        environment.expect_event();
-        return number(info.Env(), static_cast<double>(id));
-      }
-      transfer->fail(Call::pthread_create, error);
-      outcome = Outcome::unsupported;
+void report(Environment* environment, const Transfer& transfer, Outcome outcome) {
+  environment->report({0, outcome, static_cast<double>(transfer.transferred()), transfer.backend(),
+                       transfer.failed_call(), transfer.error()});
+}
+
+// The transfer's id; or 0 when it could not be started, as reported.
+Napi::Value submit(const Napi::CallbackInfo& info, std::unique_ptr<Transfer> transfer) {
+  Environment& environment = Environment::of(info.Env());
+  Outcome outcome = Outcome::failed;
+  int error = transfer->own();
+  if (error == 0) {
+    const TransferId id =
+        Engine::instance().submit(&transfer, environment.shared_from_this(), &error);
+    if (id != 0) {
+      environment.expect_event();
+      return number(info.Env(), static_cast<double>(id));
     }
+    transfer->fail(Call::pthread_create, error);
+    outcome = Outcome::unsupported;
   }
-  environment.report({0, outcome, static_cast<double>(transfer->transferred()), transfer->backend(),
-                      transfer->failed_call(), transfer->error()});
+  report(&environment, *transfer, outcome);
   return number(info.Env(), 0);
 }
 
-// sendNow(socketFd, head, fd, offset, length): sends what of a string (Latin-1) and a range of a
-// file can be sent at once, from this thread, and reports it, also whether the file ends there.
-// False, with nothing sent, where that would take long or might block.
+// send(sinkFd, sinkKind, segments): to a socket or a pipe. The transfer's id; or 0 when it has
+// ended already, as reported.
+Napi::Value send(const Napi::CallbackInfo& info) {
+  auto transfer = std::make_unique<GatherTransfer>(
+      int_argument(info, 0), segments_argument(info, 2), endpoint_argument(info, 1));
+  Outcome outcome = Outcome::again;
+  const bool ended = transfer->step_if_short(&outcome) && outcome != Outcome::again &&
+                     outcome != Outcome::wait_writable && outcome != Outcome::cold;
+  if (!ended) return submit(info, std::move(transfer));
+  report(&Environment::of(info.Env()), *transfer, outcome);
+  return number(info.Env(), 0);
+}
+
+// splice(sourceFd, sourceKind, sinkFd, sinkKind, sinkOffset, head, length): from a socket or a pipe
+// to any endpoint. `head`, a Uint8Array, goes first. A length less than 0: to the source's end.
+Napi::Value splice(const Napi::CallbackInfo& info) {
+  const SpliceTransfer::End source{int_argument(info, 0), endpoint_argument(info, 1)};
+  SpliceTransfer::End sink{int_argument(info, 2), endpoint_argument(info, 3),
+                           offset_argument(info, 4)};
+  FileFacts facts;
+  if (sink.kind == Endpoint::file && inspect(sink.fd, &facts) == 0) sink.device = facts.device;
+  const auto head = info[5].As<Napi::Uint8Array>();
+  return submit(
+      info, std::make_unique<SpliceTransfer>(
+                source, sink, std::vector<uint8_t>(head.Data(), head.Data() + head.ByteLength()),
+                length_of(offset_argument(info, 6))));
+}
+
+// copy(segments, sinkFd, sinkOffset, maySeek, holes): to a file.
+Napi::Value copy(const Napi::CallbackInfo& info) {
+  CopyTransfer::Sink sink{int_argument(info, 1), offset_argument(info, 2)};
+  sink.may_seek = info[3].As<Napi::Boolean>().Value();
+  sink.holes = static_cast<CopyTransfer::Holes>(int_argument(info, 4));
+  FileFacts facts;
+  if (inspect(sink.fd, &facts) == 0) sink.device = facts.device;
+  return submit(info, std::make_unique<CopyTransfer>(sink, segments_argument(info, 0)));
+}
+
+// sendNow(sinkFd, sinkKind, head, fd, offset, length): sends what of a string (Latin-1) and a range
+// of a file can be sent at once, from this thread, and reports it, also whether the file ends
+// there. False, with nothing sent, where that would take long or might block.
 Napi::Value send_now(const Napi::CallbackInfo& info) {
   const napi_env env = info.Env();
   char head[kMaxHeadBytes + 1];
   size_t head_length = 0;
-  napi_get_value_string_latin1(env, info[1], head, sizeof head, &head_length);
+  napi_get_value_string_latin1(env, info[2], head, sizeof head, &head_length);
   std::vector<Segment> segments;
   segments.reserve(2);
   segments.push_back(Segment::of_memory(reinterpret_cast<uint8_t*>(head), head_length));
-  const int fd = int_argument(info, 2);
+  const int fd = int_argument(info, 3);
   segments.push_back(Segment::of_file(std::make_shared<const File>(fd),
-                                      static_cast<uint64_t>(offset_argument(info, 3)),
-                                      static_cast<uint64_t>(offset_argument(info, 4))));
-  Transfer transfer(int_argument(info, 0), std::move(segments));
+                                      static_cast<uint64_t>(offset_argument(info, 4)),
+                                      static_cast<uint64_t>(offset_argument(info, 5))));
+  GatherTransfer transfer(int_argument(info, 0), std::move(segments), endpoint_argument(info, 1));
   Outcome outcome;
   if (!transfer.step_if_short(&outcome)) return Napi::Boolean::New(env, false);
   Environment::of(env).report({0, outcome, static_cast<double>(transfer.transferred()),
@@ -323,7 +375,10 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports["duplicate"] = Napi::Function::New<duplicate>(env);
   exports["release"] = Napi::Function::New<release>(env);
   exports["mayBlock"] = Napi::Function::New<may_block>(env);
-  exports["start"] = Napi::Function::New<start>(env);
+  exports["isAppending"] = Napi::Function::New<is_appending>(env);
+  exports["send"] = Napi::Function::New<send>(env);
+  exports["splice"] = Napi::Function::New<splice>(env);
+  exports["copy"] = Napi::Function::New<copy>(env);
   exports["sendNow"] = Napi::Function::New<send_now>(env);
   exports["cancel"] = Napi::Function::New<cancel>(env);
   exports["transferred"] = Napi::Function::New<transferred>(env);

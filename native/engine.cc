@@ -6,6 +6,7 @@
 #include <thread>
 #include <utility>
 
+#include "residency.h"
 #include "syscalls.h"
 
 namespace zerocopy {
@@ -78,6 +79,7 @@ TransferId Engine::submit(std::unique_ptr<Transfer>* transfer, std::shared_ptr<C
                           int* error) {
   if (!start(error)) return 0;
   auto task = std::make_shared<Task>();
+  task->may_block = (*transfer)->may_block();
   task->transfer = std::move(*transfer);
   task->client = std::move(client);
   {
@@ -141,7 +143,6 @@ void Engine::cancel(const TaskRef& task) {
 void Engine::settle(const TaskRef& task, std::unique_lock<std::mutex> lock, Outcome outcome) {
   task->state = State::done;
   std::unique_ptr<Transfer> transfer = std::move(task->transfer);
-  const bool registered = task->registered;
   lock.unlock();
 
   const Completion completion{task->id,
@@ -149,7 +150,9 @@ void Engine::settle(const TaskRef& task, std::unique_lock<std::mutex> lock, Outc
                               transfer->transferred(),
                               transfer->backend(),
                               transfer->failed_call(),
-                              transfer->error()};
+                              transfer->error(),
+                              transfer->source_failed(),
+                              transfer->residual()};
   {
     std::lock_guard<std::mutex> slots_lock(slots_mutex_);
     const uint32_t index = static_cast<uint32_t>(task->id & kSlotMask);
@@ -160,12 +163,15 @@ void Engine::settle(const TaskRef& task, std::unique_lock<std::mutex> lock, Outc
   }
   // Before the close: the socket stays open in Node, and a closed duplicate of an open socket
   // still delivers its events.
-  if (registered) sys::epoll_control(epoll_, EPOLL_CTL_DEL, transfer->socket(), 0, 0);
+  if (task->source_registered)
+    sys::epoll_control(epoll_, EPOLL_CTL_DEL, transfer->source_fd(), 0, 0);
+  if (task->sink_registered) sys::epoll_control(epoll_, EPOLL_CTL_DEL, transfer->sink_fd(), 0, 0);
   transfer.reset();
   task->client->complete(completion);
 }
 
 void Engine::enqueue(TaskRef task) {
+  if (task->may_block && enqueue_on_warmer(task)) return;
   bool wake;
   {
     std::lock_guard<std::mutex> lock(queue_mutex_);
@@ -173,6 +179,17 @@ void Engine::enqueue(TaskRef task) {
     wake = idle_movers_ > 0;
   }
   if (wake) wake_mover();
+}
+
+// False when no thread is to be had: then a mover waits for the disk, which is slow but not wrong.
+bool Engine::enqueue_on_warmer(const TaskRef& task) {
+  uint64_t device;
+  {
+    std::lock_guard<std::mutex> lock(task->mutex);
+    if (task->state != State::queued) return true;  // cancelled since
+    device = task->transfer->device();
+  }
+  return warmers_.submit(device, [this, task] { run(task, State::queued); });
 }
 
 Engine::TaskRef Engine::dequeue() {
@@ -247,9 +264,24 @@ void Engine::move() {
     if (event.data.u64 == kWakeEvent) continue;
     if (const TaskRef task = find(event.data.u64)) {
       if (!wait) share_queue();
-      run(task, State::armed);
+      if (task->may_block) {
+        resume(task);
+      } else {
+        run(task, State::armed);
+      }
     }
   }
+}
+
+// What an event has come for, and what is a warmer's to run.
+void Engine::resume(const TaskRef& task) {
+  {
+    std::lock_guard<std::mutex> lock(task->mutex);
+    if (task->state != State::armed) return;
+    armed_.fetch_sub(1, std::memory_order_relaxed);
+    task->state = State::queued;
+  }
+  enqueue(task);
 }
 
 void Engine::run(const TaskRef& task, State expected) {
@@ -260,37 +292,43 @@ void Engine::run(const TaskRef& task, State expected) {
   lock.unlock();
   const Outcome outcome = task->transfer->step(others_wait() ? kStepBytes : kStepBytesAlone);
   lock.lock();
-  const bool ended =
-      outcome != Outcome::again && outcome != Outcome::wait_writable && outcome != Outcome::cold;
+  const bool waits = outcome == Outcome::wait_readable || outcome == Outcome::wait_writable;
+  const bool ended = !waits && outcome != Outcome::again && outcome != Outcome::cold;
   if (ended || task->cancelled) {
     settle(task, std::move(lock), ended ? outcome : Outcome::cancelled);
     return;
   }
-  if (outcome == Outcome::wait_writable) {
+  if (waits) {
     // With the lock held: another mover may have the event before this one is back from arm().
     task->state = State::armed;
-    if (!arm(task)) settle(task, std::move(lock), Outcome::failed);
+    if (!arm(task, outcome)) settle(task, std::move(lock), Outcome::failed);
   } else if (outcome == Outcome::cold) {
     warm_up(task, std::move(lock));
   } else {
     task->state = State::queued;
     lock.unlock();
+    if (task->may_block) return enqueue(task);
     std::lock_guard<std::mutex> queue_lock(queue_mutex_);
     // This mover takes from the queue next: nobody else is woken for its sake.
     queue_.push_back(task);
   }
 }
 
-bool Engine::arm(const TaskRef& task) {
-  const int operation = task->registered ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
-  const sys::Result armed = sys::epoll_control(epoll_, operation, task->transfer->socket(),
-                                               EPOLLOUT | EPOLLONESHOT, task->id);
+bool Engine::arm(const TaskRef& task, Outcome outcome) {
+  const bool reading = outcome == Outcome::wait_readable;
+  bool& registered = reading ? task->source_registered : task->sink_registered;
+  const int fd = reading ? task->transfer->source_fd() : task->transfer->sink_fd();
+  const int operation = registered ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+  const uint32_t events = (reading ? EPOLLIN : EPOLLOUT) | EPOLLONESHOT;
+  // Before the event can come, and a mover counts it off.
+  armed_.fetch_add(1, std::memory_order_relaxed);
+  const sys::Result armed = sys::epoll_control(epoll_, operation, fd, events, task->id);
   if (!armed.ok()) {
+    armed_.fetch_sub(1, std::memory_order_relaxed);
     task->transfer->fail(Call::epoll_ctl, armed.error);
     return false;
   }
-  task->registered = true;
-  armed_.fetch_add(1, std::memory_order_relaxed);
+  registered = true;
   return true;
 }
 

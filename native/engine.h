@@ -16,13 +16,14 @@ namespace zerocopy {
 // Runs transfers to their end on a few threads of its own, and tells once how each one ended.
 //
 //   submit() ──► queued ──► running ──► done
-//                  ▲ ▲       │ │  └───► armed    until epoll says that the socket takes more
-//                  │ └─ again┘ └──────► warming  until a warmer has brought the range from disk
-//                  └───────────────────────┘
+//                  ▲ ▲       │ │  └───► armed    until epoll says that the end it waits for is
+//                  ready │ └─ again┘ └──────► warming  until a warmer has brought the range from
+//                  disk └───────────────────────┘
 //
 // Movers take a transfer from the queue or from the one epoll that they share, run a step, which
-// can't block, and put it where the outcome says. Whatever may block on a file runs on a warmer.
-// Movers yield to the event loop: what it does is short, and somebody waits for it.
+// can't block, and put it where the outcome says. Whatever may block on a file runs on a warmer:
+// the steps of a transfer that writes to one too. Movers yield to the event loop: what it does is
+// short, and somebody waits for it.
 //
 // One engine serves all the environments (worker threads) of a process. It is never destroyed and
 // its threads are never joined: a process may exit at any moment, whatever they are doing.
@@ -37,6 +38,8 @@ struct Completion {
   Backend backend;
   Call call;  // which call failed, and its errno
   int error;
+  bool source_failed = false;       // and not the sink
+  std::vector<uint8_t> residual{};  // taken from the source, not accepted by the sink
 };
 
 // Who submits transfers, and hears of their end.
@@ -63,8 +66,8 @@ class Engine {
   void set_movers(int count);
   int movers();
 
-  // Takes a transfer that owns its memory and its socket (own()). 0 when the
-  // engine has no threads and none are to be had; *error says why.
+  // Takes a transfer that owns its memory and its descriptors (own()). 0 when the engine has no
+  // threads and none are to be had; *error says why.
   TransferId submit(std::unique_ptr<Transfer>* transfer, std::shared_ptr<Client> client,
                     int* error);
 
@@ -89,10 +92,12 @@ class Engine {
   struct Task {
     std::shared_ptr<Client> client;
     TransferId id = 0;
-    std::mutex mutex;  // guards what follows
+    bool may_block = false;  // its steps run on warmers
+    std::mutex mutex;        // guards what follows
     State state = State::queued;
-    bool cancelled = false;              // while running: settle as cancelled after the step
-    bool registered = false;             // the socket is in the epoll
+    bool cancelled = false;          // while running: settle as cancelled after the step
+    bool source_registered = false;  // in the epoll
+    bool sink_registered = false;
     std::unique_ptr<Transfer> transfer;  // while running, its runner may use it without the lock
   };
   using TaskRef = std::shared_ptr<Task>;
@@ -108,14 +113,16 @@ class Engine {
 
   TaskRef find(TransferId id);
   void enqueue(TaskRef task);
+  bool enqueue_on_warmer(const TaskRef& task);
   TaskRef dequeue();
   bool others_wait();
   bool must_wait();
   void wake_mover();
   void share_queue();
 
+  void resume(const TaskRef& task);
   void run(const TaskRef& task, State expected);
-  bool arm(const TaskRef& task);
+  bool arm(const TaskRef& task, Outcome outcome);
   void warm_up(const TaskRef& task, std::unique_lock<std::mutex> lock);
   void cancel(const TaskRef& task);
   void settle(const TaskRef& task, std::unique_lock<std::mutex> lock, Outcome outcome);

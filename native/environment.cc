@@ -39,13 +39,13 @@ void Environment::set_callback(Napi::Function callback, Napi::Float64Array repor
 void Environment::complete(const Completion& completion) {
   post({static_cast<double>(completion.id), completion.outcome,
         static_cast<double>(completion.transferred), completion.backend, completion.call,
-        completion.error});
+        completion.error, false, completion.source_failed, completion.residual});
 }
 
-void Environment::post(const Event& event) {
+void Environment::post(Event event) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (closed_) return;
-  events_.push_back(event);
+  events_.push_back(std::move(event));
   // One call delivers all that has gathered by then.
   if (events_.size() == 1) napi_call_threadsafe_function(channel_, nullptr, napi_tsfn_nonblocking);
 }
@@ -57,6 +57,7 @@ void Environment::report(const Event& event) {
   fields_[kCall] = static_cast<double>(event.call);
   fields_[kError] = event.error;
   fields_[kAtFileEnd] = event.at_file_end ? 1 : 0;
+  fields_[kSourceFailed] = event.source_failed ? 1 : 0;
 }
 
 void Environment::report(const FileFacts& facts) {
@@ -84,7 +85,10 @@ void Environment::deliver(Napi::Env env) {
     Napi::HandleScope scope(env);
     if (--expected_events_ == 0) napi_unref_threadsafe_function(env, channel_);
     report(event);
-    callback_.Call({Napi::Number::New(env, event.id)});
+    napi_value residual = env.Undefined();
+    if (!event.residual.empty())
+      residual = Napi::Buffer<uint8_t>::Copy(env, event.residual.data(), event.residual.size());
+    callback_.Call({Napi::Number::New(env, event.id), residual});
     // Node would only print a warning of what is thrown here (DEP0168); it is a user's listener
     // that threw, so it must be an uncaught exception like any other.
     if (env.IsExceptionPending()) {

@@ -20,7 +20,7 @@ class Environment : public Client, public std::enable_shared_from_this<Environme
  public:
   // What JavaScript reads of a completion: the Float64Array that it handed over is filled before
   // each callback, and before a call that completes at once returns.
-  enum ReportField { kOutcome, kValue, kBackend, kCall, kError, kAtFileEnd };
+  enum ReportField { kOutcome, kValue, kBackend, kCall, kError, kAtFileEnd, kSourceFailed };
   // And of a file.
   enum FactsField { kKind, kSize, kSizeKnown };
 
@@ -32,6 +32,8 @@ class Environment : public Client, public std::enable_shared_from_this<Environme
     Call call;
     int error;
     bool at_file_end = false;
+    bool source_failed = false;
+    std::vector<uint8_t> residual{};
   };
 
   static std::shared_ptr<Environment> create(Napi::Env env);
@@ -41,7 +43,7 @@ class Environment : public Client, public std::enable_shared_from_this<Environme
 
   // Client; and the same for bare calls. From any thread.
   void complete(const Completion& completion) override;
-  void post(const Event& event);
+  void post(Event event);
 
   // JavaScript thread only, from here on.
   void report(const Event& event);

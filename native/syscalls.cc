@@ -95,6 +95,9 @@ int kernel_status(int fd, struct statx* status) {
 int kernel_pipe(int fds[2]) {
   return ::pipe2(fds, O_CLOEXEC);
 }
+int kernel_set_pipe_size(int fd, int bytes) {
+  return ::fcntl(fd, F_SETPIPE_SZ, bytes);
+}
 int kernel_epoll_create() {
   return ::epoll_create1(EPOLL_CLOEXEC);
 }
@@ -144,6 +147,10 @@ const Calls kKernelCalls = {
     kernel_send,
     kernel_read_nowait,
     ::pread,
+    ::read,
+    ::writev,
+    ::pwrite,
+    ::recv,
     kernel_readahead,
     kernel_cached_pages,
     kernel_open_cached,
@@ -152,6 +159,8 @@ const Calls kKernelCalls = {
     kernel_status,
     ::lseek,
     kernel_pipe,
+    kernel_set_pipe_size,
+    ::poll,
     kernel_epoll_create,
     ::epoll_ctl,
     ::epoll_wait,
@@ -205,6 +214,23 @@ Result read(int fd, void* buffer, size_t count, uint64_t offset) {
   return retry([&] { return calls.read(fd, buffer, count, static_cast<off_t>(offset)); });
 }
 
+Result read_stream(int fd, void* buffer, size_t count) {
+  return retry([&] { return calls.read_stream(fd, buffer, count); });
+}
+
+Result write(int fd, const iovec* parts, size_t part_count) {
+  return retry([&] { return calls.write(fd, parts, static_cast<int>(part_count)); });
+}
+
+Result write_at(int fd, const void* data, size_t count, uint64_t offset) {
+  return retry([&] { return calls.write_at(fd, data, count, static_cast<off_t>(offset)); });
+}
+
+Result peek(int fd) {
+  char byte;
+  return retry([&] { return calls.peek(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT); });
+}
+
 Result readahead(int fd, uint64_t offset, uint64_t count) {
   return retry([&] { return calls.readahead(fd, static_cast<off_t>(offset), count); });
 }
@@ -236,8 +262,26 @@ Result seek(int fd, int64_t offset) {
   });
 }
 
+Result find_data(int fd, uint64_t offset) {
+  return retry([&] { return calls.seek(fd, static_cast<off_t>(offset), SEEK_DATA); });
+}
+
+Result find_hole(int fd, uint64_t offset) {
+  return retry([&] { return calls.seek(fd, static_cast<off_t>(offset), SEEK_HOLE); });
+}
+
 Result pipe(int fds[2]) {
   return retry([&] { return calls.pipe(fds); });
+}
+
+Result set_pipe_size(int fd, int bytes) {
+  return retry([&] { return calls.set_pipe_size(fd, bytes); });
+}
+
+Result poll(int fd, short events) {
+  pollfd polled{fd, events, 0};
+  const Result result = retry([&] { return calls.poll(&polled, 1, 0); });
+  return {result.ok() ? polled.revents : -1, result.error};
 }
 
 Result epoll_create() {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/stat.h>
@@ -33,6 +34,10 @@ struct Calls {
   ssize_t (*send)(int fd, const iovec* parts, size_t part_count, int flags);
   ssize_t (*read_nowait)(int fd, void* buffer, size_t count, off_t offset);
   ssize_t (*read)(int fd, void* buffer, size_t count, off_t offset);
+  ssize_t (*read_stream)(int fd, void* buffer, size_t count);
+  ssize_t (*write)(int fd, const iovec* parts, int part_count);
+  ssize_t (*write_at)(int fd, const void* data, size_t count, off_t offset);
+  ssize_t (*peek)(int fd, void* buffer, size_t count, int flags);
   ssize_t (*readahead)(int fd, off_t offset, size_t count);
   ssize_t (*cached_pages)(int fd, uint64_t offset, uint64_t length);
   int (*open_cached)(const char* path, int flags);
@@ -41,6 +46,8 @@ struct Calls {
   int (*status)(int fd, struct statx* status);
   off_t (*seek)(int fd, off_t offset, int whence);
   int (*pipe)(int fds[2]);
+  int (*set_pipe_size)(int fd, int bytes);
+  int (*poll)(pollfd* fds, nfds_t count, int timeout_ms);
   int (*epoll_create)();
   int (*epoll_control)(int epoll_fd, int operation, int fd, epoll_event* event);
   int (*epoll_wait)(int epoll_fd, epoll_event* events, int max_events, int timeout_ms);
@@ -68,6 +75,14 @@ Result send(int fd, const iovec* parts, size_t part_count, bool more);
 // preadv2(RWF_NOWAIT): reads only what is in the page cache; EAGAIN where nothing is.
 Result read_nowait(int fd, void* buffer, size_t count, uint64_t offset);
 Result read(int fd, void* buffer, size_t count, uint64_t offset);
+// As read(2), from a pipe.
+Result read_stream(int fd, void* buffer, size_t count);
+// As writev(2), to a pipe or at a file's own position.
+Result write(int fd, const iovec* parts, size_t part_count);
+Result write_at(int fd, const void* data, size_t count, uint64_t offset);
+// How many bytes a socket has, of at most one, without taking it and without blocking: 0 at its
+// end.
+Result peek(int fd);
 // Starts reading a range into the page cache.
 Result readahead(int fd, uint64_t offset, uint64_t count);
 // How many pages of a range are in the page cache, or on their way there (cachestat(2)).
@@ -81,7 +96,13 @@ Result status_flags(int fd);
 Result status(int fd, struct statx* status);
 // The descriptor's position, after it has been set to `offset`, if that isn't below 0.
 Result seek(int fd, int64_t offset);
+// Where the next data, or the next hole, begins; ENXIO beyond the last. Both move the position.
+Result find_data(int fd, uint64_t offset);
+Result find_hole(int fd, uint64_t offset);
 Result pipe(int fds[2]);
+Result set_pipe_size(int fd, int bytes);
+// Which of `events` (poll(2)) hold by now.
+Result poll(int fd, short events);
 Result epoll_create();
 Result epoll_control(int epoll_fd, int operation, int fd, uint32_t events, uint64_t data);
 Result epoll_wait(int epoll_fd, epoll_event* events, int max_events, int timeout_ms);

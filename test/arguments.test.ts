@@ -223,7 +223,7 @@ describe('what is not a regular file goes by streams', () => {
     writer.write('first ');
     await sleep(50);
     writer.end('last');
-    expect(await result).toMatchObject({ transferred: 10, fallback: { code: 'SOURCE_TYPE' } });
+    expect(await result).toEqual({ transferred: 10, backend: 'splice' });
     sink.end();
     expect((await received).toString()).toBe('first last');
     await expect(transfer(fifo, (await link()).sink, { offset: 3 })).rejects.toMatchObject({

@@ -153,14 +153,17 @@ test('CommonJS and ES modules import the same names', async () => {
     (name) => name !== 'default' && name !== 'module.exports',
   );
   expect(names.sort()).toEqual([
+    'RelayError',
     'TransferError',
     'capabilities',
     'constants',
+    'copyFile',
     'copyFileRange',
     'copyFileRangeSync',
     'createReadStream',
     'pipe',
     'pipeSync',
+    'relay',
     'sendfile',
     'sendfileSync',
     'splice',

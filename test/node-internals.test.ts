@@ -1,5 +1,5 @@
-// What lib/lease.ts, lib/http.ts and lib/read-stream.ts rely on and Node does not document. When a
-// release of Node changes any of it, this fails, and says what.
+// What lib/lease.ts, claim.ts, handle.ts, idle.ts, http.ts and read-stream.ts rely on and Node does not
+// document. When a release of Node changes any of it, this fails, and says what.
 import { once } from 'node:events';
 import * as fs from 'node:fs';
 import * as http from 'node:http';
@@ -15,7 +15,14 @@ type Internals = {
   _writev: unknown;
   _onTimeout: () => void;
   _unrefTimer: () => void;
-  _handle: { fd: number; constructor: { name: string } } | null;
+  _handle: {
+    fd: number;
+    reading: boolean;
+    readStop(): number;
+    constructor: { name: string };
+  } | null;
+  _read: (size: number) => void;
+  parser?: unknown;
   writableBuffer: { chunk: unknown; encoding: string }[];
 };
 const internals = (socket: net.Socket) => socket as unknown as Internals;
@@ -111,6 +118,70 @@ test('an idle timeout calls _onTimeout as it stood at setTimeout; _unrefTimer re
 test('bytesWritten is a getter of the prototype', () => {
   const property = Object.getOwnPropertyDescriptor(net.Socket.prototype, 'bytesWritten');
   expect(property?.get).toBeTypeOf('function');
+});
+
+// lib/claim.ts: sockets as sources.
+
+test('readStop() keeps libuv from reading, and _read(), of the prototype, starts it again', async () => {
+  const { sink, peer } = await link();
+  const { _read } = net.Socket.prototype as unknown as Internals;
+  expect(Object.hasOwn(peer, '_read')).toBe(false);
+  peer.on('readable', () => {});
+  await vi.waitFor(() => expect(internals(peer)._handle?.reading).toBe(true));
+  const handle = internals(peer)._handle;
+  if (handle) handle.reading = false;
+  expect(handle?.readStop()).toBe(0);
+  internals(peer)._read = vi.fn();
+  sink.write('there');
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  expect(peer.readableLength).toBe(0);
+  expect(peer.bytesRead).toBe(0);
+  _read.call(peer, 0);
+  expect(handle?.reading).toBe(true);
+  await vi.waitFor(() => expect(peer.readableLength).toBe(5));
+});
+
+test("a 'readable' listener keeps 'data' from those who listen for it; without it they get it", async () => {
+  const { sink, peer } = await link();
+  const onData = vi.fn();
+  const onReadable = () => {};
+  peer.on('data', onData).on('readable', onReadable).resume();
+  sink.write('there');
+  await vi.waitFor(() => expect(peer.readableLength).toBe(5));
+  expect(onData).not.toHaveBeenCalled();
+  peer.off('readable', onReadable);
+  await vi.waitFor(() => expect(onData).toHaveBeenCalledWith(Buffer.from('there')));
+});
+
+test('bytesRead is a getter of the prototype', () => {
+  const property = Object.getOwnPropertyDescriptor(net.Socket.prototype, 'bytesRead');
+  expect(property?.get).toBeTypeOf('function');
+});
+
+test('a socket that reads into a buffer of its own has it at the symbol kBuffer', () => {
+  const read = (socket: net.Socket) => {
+    const symbols = Object.getOwnPropertySymbols(socket);
+    const symbol = symbols.find(({ description }) => description === 'kBuffer');
+    return symbol && (socket as unknown as Record<symbol, unknown>)[symbol];
+  };
+  const buffer = Buffer.alloc(10);
+  const onread = { buffer, callback: () => true };
+  expect(read(new net.Socket({ onread }))).toBe(buffer);
+  expect(read(new net.Socket())).toBeFalsy();
+});
+
+test("a server's connection has a parser, until it is upgraded", async () => {
+  const { server, address } = await serve((request, response) => {
+    expect(internals(request.socket).parser).toBeTruthy();
+    response.end();
+  });
+  const upgraded = once(server, 'upgrade') as Promise<[http.IncomingMessage, net.Socket]>;
+  const { peer } = await connectTo(server, address);
+  peer.write(get('/'));
+  peer.write(get('/', 'Connection: upgrade', 'Upgrade: other'));
+  const [, socket] = await upgraded;
+  expect(internals(socket).parser).toBeFalsy();
+  socket.destroy();
 });
 
 // lib/http.ts: OutgoingMessage.

@@ -407,7 +407,8 @@ TEST_CASE("an engine that can't start says why, and starts when it can") {
     TestFile file(100'000);
     SocketPair pair(Family::unix_stream);
     const auto recorder = new_recorder();
-    auto transfer = std::make_unique<Transfer>(pair.sender(), gather(file.range(0, 65'537)));
+    std::unique_ptr<Transfer> transfer =
+        std::make_unique<GatherTransfer>(pair.sender(), gather(file.range(0, 65'537)));
     REQUIRE(transfer->own() == 0);
     const auto refused = [&] {
       int error = 0;

@@ -24,6 +24,8 @@ constexpr uint64_t kLittle = 4096;
 constexpr int kSmallUnixBuffer = 4096;
 constexpr int kSmallTcpBuffer = 64 * 1024;
 
+constexpr int kSmallPipe = 4096;
+
 uint64_t pattern_word(uint64_t index) {
   uint64_t word = (index + 1) * 0x9e3779b97f4a7c15;
   word = (word ^ word >> 30) * 0xbf58476d1ce4e5b9;
@@ -87,7 +89,9 @@ bool receive_some(int fd, uint64_t count, Clock::time_point deadline, Bytes* rec
   if (::poll(&ready, 1, milliseconds_until(deadline)) <= 0) return false;
   const size_t before = received->size();
   received->resize(before + std::min(count, kBlock));
-  const ssize_t n = ::recv(fd, received->data() + before, received->size() - before, MSG_DONTWAIT);
+  uint8_t* const space = received->data() + before;
+  ssize_t n = ::recv(fd, space, received->size() - before, MSG_DONTWAIT);
+  if (n < 0 && errno == ENOTSOCK) n = ::read(fd, space, received->size() - before);
   received->resize(before + static_cast<size_t>(std::max<ssize_t>(0, n)));
   return n > 0;
 }
@@ -120,6 +124,10 @@ void install_trampolines() {
   calls.send = Seam<&Calls::send>::trampoline;
   calls.read_nowait = Seam<&Calls::read_nowait>::trampoline;
   calls.read = Seam<&Calls::read>::trampoline;
+  calls.read_stream = Seam<&Calls::read_stream>::trampoline;
+  calls.write = Seam<&Calls::write>::trampoline;
+  calls.write_at = Seam<&Calls::write_at>::trampoline;
+  calls.peek = Seam<&Calls::peek>::trampoline;
   calls.readahead = Seam<&Calls::readahead>::trampoline;
   calls.cached_pages = Seam<&Calls::cached_pages>::trampoline;
   calls.open_cached = Seam<&Calls::open_cached>::trampoline;
@@ -128,6 +136,8 @@ void install_trampolines() {
   calls.status = Seam<&Calls::status>::trampoline;
   calls.seek = Seam<&Calls::seek>::trampoline;
   calls.pipe = Seam<&Calls::pipe>::trampoline;
+  calls.set_pipe_size = Seam<&Calls::set_pipe_size>::trampoline;
+  calls.poll = Seam<&Calls::poll>::trampoline;
   calls.epoll_create = Seam<&Calls::epoll_create>::trampoline;
   calls.epoll_control = Seam<&Calls::epoll_control>::trampoline;
   calls.epoll_wait = Seam<&Calls::epoll_wait>::trampoline;
@@ -212,6 +222,21 @@ bool TestFile::evict() {
   return probe_residency(*file_, 0, 1) == Residency::cold;
 }
 
+Bytes content_of(int fd) {
+  Bytes content(kBlock);
+  size_t size = 0;
+  for (;;) {
+    const ssize_t n =
+        ::pread(fd, content.data() + size, content.size() - size, static_cast<off_t>(size));
+    REQUIRE(n >= 0);
+    size += static_cast<size_t>(n);
+    if (n == 0) break;
+    if (size == content.size()) content.resize(2 * size);
+  }
+  content.resize(size);
+  return content;
+}
+
 SocketPair::SocketPair(Family family, Buffers buffers) {
   (family == Family::tcp ? connect_tcp : connect_unix)(buffers, &sender_, &receiver_);
   REQUIRE(::fcntl(sender(), F_SETFL, O_NONBLOCK) == 0);
@@ -227,6 +252,60 @@ size_t SocketPair::fill() {
   }
   REQUIRE(errno == EAGAIN);
   return filled;
+}
+
+Channel::Channel(Kind kind, Buffers buffers) : kind_(kind) {
+  if (kind == Kind::pipe) {
+    int fds[2];
+    REQUIRE(::pipe2(fds, O_CLOEXEC) == 0);
+    out_ = UniqueFd(fds[0]);
+    in_ = UniqueFd(fds[1]);
+    if (buffers == Buffers::small) REQUIRE(::fcntl(in(), F_SETPIPE_SZ, kSmallPipe) >= 0);
+  } else {
+    (kind == Kind::tcp ? connect_tcp : connect_unix)(buffers, &in_, &out_);
+  }
+  REQUIRE(::fcntl(in(), F_SETFL, O_NONBLOCK) == 0);
+  REQUIRE(::fcntl(out(), F_SETFL, O_NONBLOCK) == 0);
+}
+
+size_t Channel::put(const uint8_t* data, size_t count) const {
+  size_t gone = 0;
+  while (gone < count) {
+    const ssize_t n = ::write(in(), data + gone, count - gone);
+    if (n < 0) break;
+    gone += static_cast<size_t>(n);
+  }
+  return gone;
+}
+
+void Channel::put_all(const Bytes& bytes) const {
+  REQUIRE(put(bytes.data(), bytes.size()) == bytes.size());
+}
+
+size_t Channel::fill() const {
+  const Bytes filler(1024);
+  size_t filled = 0;
+  while (const size_t n = put(filler.data(), filler.size())) filled += n;
+  REQUIRE(errno == EAGAIN);
+  return filled;
+}
+
+void Feeder::feed() {
+  while (gone_ < bytes_.size()) {
+    const size_t n = channel_.put(bytes_.data() + gone_, std::min(chunk_, bytes_.size() - gone_));
+    if (n == 0) return;
+    gone_ += n;
+  }
+  channel_.close_in();
+}
+
+Bytes Feeder::read_rest() {
+  const auto deadline = Clock::now() + kPatience;
+  Bytes rest;
+  do {
+    feed();
+  } while (receive_some(channel_.out(), kBlock, deadline, &rest));
+  return rest;
 }
 
 Bytes receive(int fd, uint64_t count) {
@@ -275,15 +354,23 @@ ssize_t sendfile_whole(int out_fd, int in_fd, off_t* offset, size_t count) {
   return static_cast<ssize_t>(sent);
 }
 
-Driven drive(Transfer& transfer, SocketPair& pair) {
+namespace {
+
+Driven drive(Transfer& transfer, Feeder* feeder, int sink, int receiver,
+             const std::function<void()>& close_sink) {
   const auto deadline = Clock::now() + kPatience;
   Driven driven{};
   for (;;) {
     driven.outcome = transfer.step();
-    if (driven.outcome == Outcome::wait_writable) {
-      pollfd ready[] = {{pair.sender(), POLLOUT, 0}, {pair.receiver(), POLLIN, 0}};
+    if (driven.outcome == Outcome::wait_readable) {
+      REQUIRE(feeder != nullptr);
+      feeder->feed();
+      pollfd ready{feeder->channel().out(), POLLIN, 0};
+      ::poll(&ready, 1, milliseconds_until(deadline));
+    } else if (driven.outcome == Outcome::wait_writable) {
+      pollfd ready[] = {{sink, POLLOUT, 0}, {receiver, POLLIN, 0}};
       ::poll(ready, 2, milliseconds_until(deadline));
-      if (ready[1].revents != 0) receive_some(pair.receiver(), kLittle, deadline, &driven.received);
+      if (ready[1].revents != 0) receive_some(receiver, kLittle, deadline, &driven.received);
     } else if (driven.outcome == Outcome::cold) {
       const FileRange range = transfer.cold_range();
       warm(*range.file, range.offset, range.length);
@@ -293,10 +380,25 @@ Driven drive(Transfer& transfer, SocketPair& pair) {
     }
     REQUIRE(Clock::now() < deadline);
   }
-  pair.close_sender();
-  while (receive_some(pair.receiver(), kBlock, deadline, &driven.received)) {
+  close_sink();
+  while (receiver >= 0 && receive_some(receiver, kBlock, deadline, &driven.received)) {
   }
   return driven;
+}
+
+}  // namespace
+
+Driven drive(Transfer& transfer, SocketPair& pair) {
+  return drive(transfer, nullptr, pair.sender(), pair.receiver(), [&] { pair.close_sender(); });
+}
+
+Driven drive(Transfer& transfer, Channel& sink) {
+  return drive(transfer, nullptr, sink.in(), sink.out(), [&] { sink.close_in(); });
+}
+
+Driven drive(Transfer& transfer, Feeder& feeder, Channel* sink) {
+  if (!sink) return drive(transfer, &feeder, -1, -1, [] {});
+  return drive(transfer, &feeder, sink->in(), sink->out(), [&] { sink->close_in(); });
 }
 
 void Recorder::complete(const Completion& completion) {
@@ -362,7 +464,11 @@ Warmers& new_warmers() {
 
 TransferId submit(Engine& engine, int socket, std::vector<Segment> segments,
                   const std::shared_ptr<Client>& client) {
-  auto transfer = std::make_unique<Transfer>(socket, std::move(segments));
+  return submit(engine, std::make_unique<GatherTransfer>(socket, std::move(segments)), client);
+}
+
+TransferId submit(Engine& engine, std::unique_ptr<Transfer> transfer,
+                  const std::shared_ptr<Client>& client) {
   REQUIRE(transfer->own() == 0);
   int error = 0;
   const TransferId id = engine.submit(&transfer, client, &error);

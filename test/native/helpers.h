@@ -20,6 +20,9 @@
 
 #include "engine.h"
 #include "file.h"
+#include "gather_transfer.h"
+#include "residency.h"
+#include "splice_transfer.h"
 #include "syscalls.h"
 #include "transfer.h"
 #include "unique_fd.h"
@@ -212,6 +215,9 @@ std::vector<Segment> gather(Segments&&... segments) {
   return list;
 }
 
+// What a file holds now, without a look at its position.
+Bytes content_of(int fd);
+
 enum class Family { unix_stream, tcp };
 inline constexpr Family kFamilies[] = {Family::unix_stream, Family::tcp};
 
@@ -236,6 +242,56 @@ class SocketPair {
   UniqueFd receiver_;
 };
 
+enum class Kind { unix_stream, tcp, pipe };
+inline constexpr Kind kKinds[] = {Kind::unix_stream, Kind::tcp, Kind::pipe};
+
+// Bytes go in at one end and come out at the other; both ends are in non-blocking mode.
+class Channel {
+ public:
+  explicit Channel(Kind kind, Buffers buffers = Buffers::usual);
+
+  Kind kind() const { return kind_; }
+  Endpoint endpoint() const { return kind_ == Kind::pipe ? Endpoint::pipe : Endpoint::socket; }
+  int in() const { return in_.get(); }
+  int out() const { return out_.get(); }
+  void close_in() { in_.reset(); }
+  void close_out() { out_.reset(); }
+
+  SpliceTransfer::End source() const { return {out(), endpoint()}; }
+  SpliceTransfer::End sink() const { return {in(), endpoint()}; }
+
+  // Puts in what fits of some bytes, and returns how much that was.
+  size_t put(const uint8_t* data, size_t count) const;
+  void put_all(const Bytes& bytes) const;
+  // Puts bytes in until it takes no more, and returns how many that were. See SocketPair::fill().
+  size_t fill() const;
+
+ private:
+  const Kind kind_;
+  UniqueFd in_;
+  UniqueFd out_;
+};
+
+// Puts bytes into a channel, as many as fit whenever it is asked to; after the last of them it
+// closes the channel.
+class Feeder {
+ public:
+  // `chunk`: the most that goes in at once.
+  Feeder(Channel& channel, Bytes bytes, size_t chunk = ~size_t{0})
+      : channel_(channel), bytes_(std::move(bytes)), chunk_(chunk) {}
+
+  void feed();
+  // What whoever reads the channel finds there from now on.
+  Bytes read_rest();
+  const Channel& channel() const { return channel_; }
+
+ private:
+  Channel& channel_;
+  const Bytes bytes_;
+  const size_t chunk_;
+  size_t gone_ = 0;
+};
+
 // What comes within kPatience, up to `count` bytes or the end.
 Bytes receive(int fd, uint64_t count);
 Bytes receive_rest(int fd);
@@ -255,6 +311,10 @@ struct Driven {
 // Steps a transfer to its end as the engine does, on this thread, reading at the other end whenever
 // the socket is full. Then closes the sender and reads what is left.
 Driven drive(Transfer& transfer, SocketPair& pair);
+// The same, into a channel.
+Driven drive(Transfer& transfer, Channel& sink);
+// The same, feeding the source whenever it has nothing. Without a sink: into a file.
+Driven drive(Transfer& transfer, Feeder& feeder, Channel* sink);
 
 // Collects completions.
 class Recorder : public Client {
@@ -285,6 +345,9 @@ Engine& started_engine(int movers);
 Warmers& new_warmers();
 
 TransferId submit(Engine& engine, int socket, std::vector<Segment> segments,
+                  const std::shared_ptr<Client>& client);
+
+TransferId submit(Engine& engine, std::unique_ptr<Transfer> transfer,
                   const std::shared_ptr<Client>& client);
 
 // Counts the threads that are started while it lives, to their end.

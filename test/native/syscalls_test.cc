@@ -28,7 +28,8 @@ Wrapper wrapper(const char* name, std::function<Result()> call) {
           }};
 }
 
-// All but start_thread(), whose call tells its error otherwise and is never interrupted.
+// All but start_thread(), whose call tells its error otherwise and is never interrupted, and
+// poll(), whose value is not its call's.
 std::vector<Wrapper> wrappers() {
   return {
       wrapper<&Calls::sendfile>("sendfile", [] { return sys::sendfile(1, 2, 3, 4); }),
@@ -41,6 +42,10 @@ std::vector<Wrapper> wrappers() {
       wrapper<&Calls::read_nowait>("read_nowait",
                                    [] { return sys::read_nowait(1, nullptr, 0, 0); }),
       wrapper<&Calls::read>("read", [] { return sys::read(1, nullptr, 0, 0); }),
+      wrapper<&Calls::read_stream>("read_stream", [] { return sys::read_stream(1, nullptr, 0); }),
+      wrapper<&Calls::write>("write", [] { return sys::write(1, nullptr, 0); }),
+      wrapper<&Calls::write_at>("write_at", [] { return sys::write_at(1, nullptr, 0, 0); }),
+      wrapper<&Calls::peek>("peek", [] { return sys::peek(1); }),
       wrapper<&Calls::readahead>("readahead", [] { return sys::readahead(1, 0, 1); }),
       wrapper<&Calls::cached_pages>("cached_pages", [] { return sys::cached_pages(1, 0, 1); }),
       wrapper<&Calls::open_cached>("open_cached", [] { return sys::open_cached("/", O_RDONLY); }),
@@ -48,7 +53,10 @@ std::vector<Wrapper> wrappers() {
       wrapper<&Calls::status_flags>("status_flags", [] { return sys::status_flags(1); }),
       wrapper<&Calls::status>("status", [] { return sys::status(1, nullptr); }),
       wrapper<&Calls::seek>("seek", [] { return sys::seek(1, 2); }),
+      wrapper<&Calls::seek>("find_data", [] { return sys::find_data(1, 2); }),
+      wrapper<&Calls::seek>("find_hole", [] { return sys::find_hole(1, 2); }),
       wrapper<&Calls::pipe>("pipe", [] { return sys::pipe(nullptr); }),
+      wrapper<&Calls::set_pipe_size>("set_pipe_size", [] { return sys::set_pipe_size(1, 2); }),
       wrapper<&Calls::epoll_create>("epoll_create", [] { return sys::epoll_create(); }),
       wrapper<&Calls::epoll_control>("epoll_control",
                                      [] { return sys::epoll_control(1, 2, 3, 4, 5); }),
@@ -230,6 +238,144 @@ TEST_CASE("splice moves from a file to a socket through a pipe") {
 
   pair.close_sender();
   CHECK(difference(receive_rest(pair.receiver()), pattern(5, 4097)) == "");
+}
+
+TEST_CASE("read_stream takes what a pipe has") {
+  DescriptorGuard guard;
+  Channel pipe(Kind::pipe);
+  Bytes buffer(100);
+  CHECK(sys::read_stream(pipe.out(), buffer.data(), buffer.size()).error == EAGAIN);
+  pipe.put_all(pattern(5, 60));
+  CHECK(sys::read_stream(pipe.out(), buffer.data(), buffer.size()).value == 60);
+  buffer.resize(60);
+  CHECK(difference(buffer, pattern(5, 60)) == "");
+  pipe.close_in();
+  CHECK(sys::read_stream(pipe.out(), buffer.data(), buffer.size()).value == 0);
+}
+
+TEST_CASE("write gathers its parts, into a pipe and at a file's position") {
+  DescriptorGuard guard;
+  Bytes first = pattern(0, 10), second = pattern(10, 4097);
+  const iovec parts[] = {{first.data(), first.size()}, {second.data(), second.size()}};
+  Channel pipe(Kind::pipe);
+  CHECK(sys::write(pipe.in(), parts, 2).value == 4107);
+  CHECK(difference(receive(pipe.out(), 4107), pattern(0, 4107)) == "");
+  pipe.fill();
+  CHECK(sys::write(pipe.in(), parts, 2).error == EAGAIN);
+  pipe.close_out();
+  CHECK(sys::write(pipe.in(), parts, 2).error == EPIPE);
+
+  TestFile file(0);
+  REQUIRE(sys::seek(file.fd(), 7).ok());
+  CHECK(sys::write(file.fd(), parts, 2).value == 4107);
+  CHECK(sys::seek(file.fd(), -1).value == 7 + 4107);
+  CHECK(difference(content_of(file.fd()), concatenation({Bytes(7), pattern(0, 4107)})) == "");
+}
+
+TEST_CASE("write_at leaves a file's position") {
+  DescriptorGuard guard;
+  TestFile file(100);
+  const Bytes bytes = pattern(1000, 4097);
+  REQUIRE(sys::seek(file.fd(), 7).ok());
+  CHECK(sys::write_at(file.fd(), bytes.data(), bytes.size(), 50).value == 4097);
+  CHECK(sys::seek(file.fd(), -1).value == 7);
+  CHECK(difference(content_of(file.fd()), concatenation({pattern(0, 50), bytes})) == "");
+  // Offsets are of 64 bits.
+  off_t asked = 0;
+  Seam<&Calls::write_at> seam([&](int, const void*, size_t, off_t offset) {
+    asked = offset;
+    return 1;
+  });
+  CHECK(sys::write_at(1, bytes.data(), 1, uint64_t{5} << 32).value == 1);
+  CHECK(asked == off_t{5} << 32);
+}
+
+TEST_CASE("peek tells whether a socket has anything, and takes nothing") {
+  DescriptorGuard guard;
+  for (const Family family : kFamilies) {
+    CAPTURE(static_cast<int>(family));
+    SocketPair pair(family);  // its receiver would block
+    CHECK(sys::peek(pair.receiver()).error == EAGAIN);
+    const Bytes bytes = pattern(0, 10);
+    const iovec part{const_cast<uint8_t*>(bytes.data()), bytes.size()};
+    REQUIRE(sys::send(pair.sender(), &part, 1, false).value == 10);
+    CHECK(eventually([&] { return sys::peek(pair.receiver()).ok(); }));
+    CHECK(sys::peek(pair.receiver()).value == 1);
+    CHECK(difference(receive(pair.receiver(), 10), bytes) == "");
+    pair.close_sender();
+    CHECK(eventually([&] { return sys::peek(pair.receiver()).ok(); }));
+    CHECK(sys::peek(pair.receiver()).value == 0);
+  }
+  Channel pipe(Kind::pipe);
+  CHECK(sys::peek(pipe.out()).error == ENOTSOCK);
+}
+
+TEST_CASE("find_data and find_hole find what there is from an offset on") {
+  constexpr uint64_t kMiB = 1024 * 1024;
+  DescriptorGuard guard;
+  TestFile file(0);
+  file.truncate(3 * kMiB);
+  const Bytes bytes = pattern(0, 65'536);
+  REQUIRE(sys::write_at(file.fd(), bytes.data(), bytes.size(), kMiB).ok());
+  const Result data = sys::find_data(file.fd(), 5);
+  if (!data.ok() || data.value == 5) {
+    MESSAGE("not here: a file system without holes");
+    return;
+  }
+  CHECK(data.value == kMiB);
+  CHECK(sys::find_hole(file.fd(), 5).value == 5);
+  CHECK(sys::find_hole(file.fd(), kMiB).value == kMiB + 65'536);
+  CHECK(sys::find_data(file.fd(), kMiB + 65'536).error == ENXIO);
+  CHECK(sys::find_hole(file.fd(), 3 * kMiB).error == ENXIO);
+}
+
+TEST_CASE("set_pipe_size makes a pipe hold more, or less") {
+  DescriptorGuard guard;
+  Channel pipe(Kind::pipe);
+  CHECK(sys::set_pipe_size(pipe.in(), 4096).value == 4096);
+  CHECK(pipe.fill() == 4096);
+  CHECK(sys::set_pipe_size(pipe.out(), 65'536).value == 65'536);
+  CHECK(pipe.fill() == 65'536 - 4096);
+  CHECK(sys::set_pipe_size(pipe.in(), 4096).error == EBUSY);
+}
+
+TEST_CASE("poll tells what holds by now, and waits for nothing") {
+  DescriptorGuard guard;
+  Channel pipe(Kind::pipe);
+  CHECK(sys::poll(pipe.out(), POLLIN).value == 0);
+  CHECK(sys::poll(pipe.in(), POLLOUT).value == POLLOUT);
+  pipe.put_all(pattern(0, 1));
+  CHECK(sys::poll(pipe.out(), POLLIN).value == POLLIN);
+  CHECK(sys::poll(pipe.out(), 0).value == 0);
+  pipe.close_in();
+  CHECK(sys::poll(pipe.out(), POLLIN).value == (POLLIN | POLLHUP));
+}
+
+TEST_CASE("poll returns its errno, and polls again after EINTR") {
+  int calls = 0;
+  std::vector<int> timeouts;
+  Seam<&Calls::poll> seam([&](pollfd* fds, nfds_t count, int timeout) {
+    CHECK(count == 1);
+    CHECK(fds->fd == 5);
+    CHECK(fds->events == POLLIN);
+    timeouts.push_back(timeout);
+    if (++calls < 4) return fail_with(EINTR);
+    if (calls == 4) {
+      fds->revents = POLLIN | POLLERR;
+      errno = EIO;
+      return 1;
+    }
+    return calls == 5 ? 0 : fail_with(ENOMEM);
+  });
+  const Result ready = sys::poll(5, POLLIN);
+  CHECK(ready.ok());
+  CHECK(ready.value == (POLLIN | POLLERR));
+  CHECK(calls == 4);
+  CHECK(sys::poll(5, POLLIN).value == 0);
+  const Result failed = sys::poll(5, POLLIN);
+  CHECK(failed.value == -1);
+  CHECK(failed.error == ENOMEM);
+  CHECK(timeouts == std::vector<int>(6, 0));
 }
 
 TEST_CASE("copy_file_range copies between offsets") {

@@ -1,4 +1,4 @@
-#include "transfer.h"
+#include "gather_transfer.h"
 
 #include <fcntl.h>
 #include <sys/socket.h>
@@ -91,7 +91,7 @@ TEST_CASE("a range of any size arrives whole") {
         CAPTURE(size);
         CAPTURE(offset);
         SocketPair pair(family);
-        Transfer transfer(pair.sender(), gather(file.range(offset, size)));
+        GatherTransfer transfer(pair.sender(), gather(file.range(offset, size)));
         const Driven driven = drive(transfer, pair);
         CHECK(driven.outcome == Outcome::done);
         CHECK(difference(driven.received, pattern(offset, size)) == "");
@@ -113,7 +113,7 @@ TEST_CASE("a range goes through a socket with hardly any buffer") {
       CAPTURE(static_cast<int>(family));
       CAPTURE(size);
       SocketPair pair(family, Buffers::small);
-      Transfer transfer(pair.sender(), gather(file.range(4097, size)));
+      GatherTransfer transfer(pair.sender(), gather(file.range(4097, size)));
       const Driven driven = drive(transfer, pair);
       CHECK(driven.outcome == Outcome::done);
       CHECK(difference(driven.received, pattern(4097, size)) == "");
@@ -135,10 +135,11 @@ TEST_CASE("a gather list arrives in its order") {
     for (const Buffers buffers : {Buffers::usual, Buffers::small}) {
       CAPTURE(static_cast<int>(family));
       SocketPair pair(family, buffers);
-      Transfer transfer(pair.sender(), gather(memory(none), memory(header), first.range(0, 0),
-                                              first.range(1, 65'537), memory(none), memory(middle),
-                                              second.range(4096, 4096), first.range(0, 1),
-                                              second.range(9, 0), memory(trailer), memory(none)));
+      GatherTransfer transfer(
+          pair.sender(),
+          gather(memory(none), memory(header), first.range(0, 0), first.range(1, 65'537),
+                 memory(none), memory(middle), second.range(4096, 4096), first.range(0, 1),
+                 second.range(9, 0), memory(trailer), memory(none)));
       const Driven driven = drive(transfer, pair);
       CHECK(driven.outcome == Outcome::done);
       CHECK(difference(driven.received, expected) == "");
@@ -156,15 +157,15 @@ TEST_CASE("nothing at all is done at once") {
   SendLog sends;
   SendfileLog sendfiles;
   SUBCASE("no segment") {
-    CHECK(Transfer(pair.sender(), {}).step() == Outcome::done);
+    CHECK(GatherTransfer(pair.sender(), {}).step() == Outcome::done);
   }
   SUBCASE("empty segments") {
-    Transfer transfer(pair.sender(), gather(memory(none), file.range(0, 0)));
+    GatherTransfer transfer(pair.sender(), gather(memory(none), file.range(0, 0)));
     CHECK(transfer.step() == Outcome::done);
   }
   SUBCASE("on the caller's thread") {
     Outcome outcome = Outcome::failed;
-    CHECK(Transfer(pair.sender(), {}).step_if_short(&outcome));
+    CHECK(GatherTransfer(pair.sender(), {}).step_if_short(&outcome));
     CHECK(outcome == Outcome::done);
   }
   CHECK(sends.calls.empty());
@@ -179,8 +180,8 @@ TEST_CASE("short counts lose nothing") {
   SocketPair pair(Family::tcp);
   SUBCASE("of sendfile") {
     SendfileLog log(999);
-    Transfer transfer(pair.sender(),
-                      gather(memory(header), file.range(3, 65'537), memory(trailer)));
+    GatherTransfer transfer(pair.sender(),
+                            gather(memory(header), file.range(3, 65'537), memory(trailer)));
     const Driven driven = drive(transfer, pair);
     CHECK(driven.outcome == Outcome::done);
     CHECK(difference(driven.received, concatenation({header, pattern(3, 65'537), trailer})) == "");
@@ -188,8 +189,8 @@ TEST_CASE("short counts lose nothing") {
   }
   SUBCASE("of sendmsg") {
     SendLog log(1);
-    Transfer transfer(pair.sender(), gather(memory(header), file.range(3, 65'537), memory(trailer),
-                                            memory(header)));
+    GatherTransfer transfer(pair.sender(), gather(memory(header), file.range(3, 65'537),
+                                                  memory(trailer), memory(header)));
     const Driven driven = drive(transfer, pair);
     CHECK(driven.outcome == Outcome::done);
     CHECK(difference(driven.received,
@@ -199,8 +200,8 @@ TEST_CASE("short counts lose nothing") {
   SUBCASE("of sendmsg, where all was read at once") {
     SendLog log(1);
     SendfileLog sendfiles;
-    Transfer transfer(pair.sender(),
-                      gather(file.range(3, 4097), memory(trailer), file.range(9, 11)));
+    GatherTransfer transfer(pair.sender(),
+                            gather(file.range(3, 4097), memory(trailer), file.range(9, 11)));
     CHECK(transfer.step() == Outcome::again);
     CHECK(transfer.transferred() == 1);
     CHECK(transfer.backend() == Backend::read);
@@ -236,7 +237,7 @@ TEST_CASE("a full socket is waited for, with nothing lost and nothing sent twice
     segments = gather(file.range(1, 4097));
     expected = pattern(1, 4097);
   }
-  Transfer transfer(pair.sender(), std::move(segments));
+  GatherTransfer transfer(pair.sender(), std::move(segments));
   CHECK(transfer.step() == Outcome::wait_writable);
   CHECK(transfer.step() == Outcome::wait_writable);
   CHECK(transfer.transferred() == 0);
@@ -253,7 +254,7 @@ TEST_CASE("EAGAIN in the middle keeps the position") {
   TestFile file(200'000);
   SocketPair pair(Family::tcp);
   FailingSendfile seam(2, EAGAIN);
-  Transfer transfer(pair.sender(), gather(file.range(7, 65'537)));
+  GatherTransfer transfer(pair.sender(), gather(file.range(7, 65'537)));
   CHECK(transfer.step() == Outcome::wait_writable);
   CHECK(transfer.transferred() == 10'000);
   const Driven driven = drive(transfer, pair);
@@ -271,7 +272,7 @@ TEST_CASE("what the kernel can't do at a segment's first call is unsupported") {
     CAPTURE(error);
     SocketPair pair(Family::tcp);
     FailingSendfile seam(at, error);
-    Transfer transfer(pair.sender(), std::move(segments));
+    GatherTransfer transfer(pair.sender(), std::move(segments));
     const Driven driven = drive(transfer, pair);
     CHECK(driven.outcome == Outcome::unsupported);
     CHECK(difference(driven.received, gone_before) == "");
@@ -296,7 +297,7 @@ TEST_CASE("the same errors after a segment's first bytes are failures") {
     CAPTURE(error);
     SocketPair pair(Family::tcp);
     FailingSendfile seam(8, error);
-    Transfer transfer(pair.sender(), gather(file.range(0, 30'000), file.range(1, 30'000)));
+    GatherTransfer transfer(pair.sender(), gather(file.range(0, 30'000), file.range(1, 30'000)));
     const Driven driven = drive(transfer, pair);
     CHECK(driven.outcome == Outcome::failed);
     CHECK(difference(driven.received, concatenation({pattern(0, 30'000), pattern(1, 10'000)})) ==
@@ -316,7 +317,7 @@ TEST_CASE("a connection that is gone is a failure, at whatever call") {
       CAPTURE(at);
       SocketPair pair(Family::tcp);
       FailingSendfile seam(at, error);
-      Transfer transfer(pair.sender(), gather(file.range(0, 65'537)));
+      GatherTransfer transfer(pair.sender(), gather(file.range(0, 65'537)));
       const Driven driven = drive(transfer, pair);
       CHECK(driven.outcome == Outcome::failed);
       CHECK(transfer.transferred() == static_cast<uint64_t>(at) * 5000);
@@ -335,10 +336,10 @@ TEST_CASE("an error of sendmsg is never unsupported") {
     CAPTURE(error);
     Seam<&Calls::send> seam([error](int, const iovec*, size_t, int) { return fail_with(error); });
     SocketPair pair(Family::tcp);
-    Transfer from_memory(pair.sender(), gather(memory(bytes), file.range(0, 1)));
+    GatherTransfer from_memory(pair.sender(), gather(memory(bytes), file.range(0, 1)));
     CHECK(from_memory.step() == Outcome::failed);
     check_failure(from_memory, Call::sendmsg, error);
-    Transfer by_reading(pair.sender(), gather(file.range(0, 4097)));
+    GatherTransfer by_reading(pair.sender(), gather(file.range(0, 4097)));
     CHECK(by_reading.step() == Outcome::failed);
     check_failure(by_reading, Call::sendmsg, error);
     CHECK(by_reading.transferred() == 0);
@@ -355,8 +356,8 @@ TEST_CASE("a peer that closes is EPIPE or ECONNRESET") {
       CAPTURE(static_cast<int>(family));
       CAPTURE(from_file);
       SocketPair pair(family, Buffers::small);
-      Transfer transfer(pair.sender(),
-                        from_file ? gather(file.range(0, 400'000)) : gather(memory(bytes)));
+      GatherTransfer transfer(pair.sender(),
+                              from_file ? gather(file.range(0, 400'000)) : gather(memory(bytes)));
       CHECK(transfer.step() == Outcome::wait_writable);
       CHECK(transfer.transferred() > 0);
       pair.close_receiver();
@@ -378,7 +379,7 @@ TEST_CASE("a file that ends before its range does is truncated") {
   SUBCASE("it shrank before the transfer") {
     TestFile file(100'000);
     file.truncate(50'001);
-    Transfer transfer(pair.sender(), gather(memory(header), file.range(1, 99'999)));
+    GatherTransfer transfer(pair.sender(), gather(memory(header), file.range(1, 99'999)));
     const Driven driven = drive(transfer, pair);
     CHECK(driven.outcome == Outcome::truncated);
     CHECK(difference(driven.received, concatenation({header, pattern(1, 50'000)})) == "");
@@ -387,7 +388,7 @@ TEST_CASE("a file that ends before its range does is truncated") {
   SUBCASE("it shrank to nothing") {
     TestFile file(100'000);
     file.truncate(0);
-    Transfer transfer(pair.sender(), gather(file.range(1, 99'999)));
+    GatherTransfer transfer(pair.sender(), gather(file.range(1, 99'999)));
     const Driven driven = drive(transfer, pair);
     CHECK(driven.outcome == Outcome::truncated);
     CHECK(driven.received.empty());
@@ -395,7 +396,8 @@ TEST_CASE("a file that ends before its range does is truncated") {
   }
   SUBCASE("it is tiny") {
     TestFile file(4097);
-    Transfer transfer(pair.sender(), gather(memory(header), file.range(0, 4098), memory(header)));
+    GatherTransfer transfer(pair.sender(),
+                            gather(memory(header), file.range(0, 4098), memory(header)));
     const Driven driven = drive(transfer, pair);
     CHECK(driven.outcome == Outcome::truncated);
     CHECK(difference(driven.received, concatenation({header, pattern(0, 4097)})) == "");
@@ -408,7 +410,7 @@ TEST_CASE("a file that ends before its range does is truncated") {
       return ++calls > 3 ? 0
                          : kernel.sendfile(out_fd, in_fd, offset, std::min<size_t>(count, 5000));
     });
-    Transfer transfer(pair.sender(), gather(file.range(0, 99'999)));
+    GatherTransfer transfer(pair.sender(), gather(file.range(0, 99'999)));
     const Driven driven = drive(transfer, pair);
     CHECK(driven.outcome == Outcome::truncated);
     CHECK(difference(driven.received, pattern(0, 15'000)) == "");
@@ -425,7 +427,7 @@ TEST_CASE("sendfile is never asked for more than is left of the range") {
     const uint64_t length = limit == 5000 ? 131'088 : 2 * kStepBytes + 4097;
     SocketPair pair(Family::tcp);
     SendfileLog log(limit);
-    Transfer transfer(pair.sender(), gather(file.range(9, length)));
+    GatherTransfer transfer(pair.sender(), gather(file.range(9, length)));
     const Driven driven = drive(transfer, pair);
     CHECK(driven.outcome == Outcome::done);
     CHECK(difference(driven.received, pattern(9, length)) == "");
@@ -454,7 +456,7 @@ TEST_CASE("a range of many GiB goes in steps") {
     most = std::max<uint64_t>(most, count);
     return static_cast<ssize_t>(count);
   });
-  Transfer transfer(-1, gather(file.range(kOffset, kLength)));
+  GatherTransfer transfer(-1, gather(file.range(kOffset, kLength)));
   int steps = 1;
   for (; transfer.step() == Outcome::again; ++steps) {
     in_steps = in_steps && transfer.transferred() == static_cast<uint64_t>(steps) * kStepBytes;
@@ -479,7 +481,7 @@ TEST_CASE("a step that may be long takes what is there of the beginning of a str
     counts.push_back(count);
     return static_cast<ssize_t>(count);
   });
-  Transfer transfer(-1, gather(file.range(0, 2 * kStepBytesAlone)));
+  GatherTransfer transfer(-1, gather(file.range(0, 2 * kStepBytesAlone)));
   CHECK(transfer.step(kStepBytesAlone) == Outcome::cold);
   CHECK(transfer.transferred() == kThere);
   CHECK(counts == std::vector<uint64_t>{kStepBytes, kStepBytes});
@@ -488,7 +490,7 @@ TEST_CASE("a step that may be long takes what is there of the beginning of a str
 
   // All of it there: one call.
   counts.clear();
-  Transfer resident(-1, gather(file.range(0, kThere)));
+  GatherTransfer resident(-1, gather(file.range(0, kThere)));
   CHECK(resident.step(kStepBytesAlone) == Outcome::done);
   CHECK(counts == std::vector<uint64_t>{kThere});
 }
@@ -509,14 +511,14 @@ TEST_CASE("a step's budget spans segments") {
     return sum;
   });
   SUBCASE("of files") {
-    Transfer transfer(-1, gather(file.range(0, kStepBytes - 5), file.range(0, 10)));
+    GatherTransfer transfer(-1, gather(file.range(0, kStepBytes - 5), file.range(0, 10)));
     CHECK(transfer.step() == Outcome::again);
     CHECK(transfer.transferred() == kStepBytes);
     CHECK(transfer.step() == Outcome::done);
     CHECK(counts == std::vector<uint64_t>{kStepBytes - 5, 5, 5});
   }
   SUBCASE("of memory, which goes in one call") {
-    Transfer transfer(-1, gather(memory(bytes), file.range(0, 10)));
+    GatherTransfer transfer(-1, gather(memory(bytes), file.range(0, 10)));
     CHECK(transfer.step() == Outcome::again);
     CHECK(transfer.transferred() == kStepBytes + 1);
     CHECK(transfer.step() == Outcome::done);
@@ -569,7 +571,7 @@ TEST_CASE("memory is held back only for a segment that certainly follows") {
     expected.insert(expected.end(), part.begin(), part.end());
   }
   SocketPair pair(Family::unix_stream);
-  Transfer transfer(pair.sender(), std::move(segments));
+  GatherTransfer transfer(pair.sender(), std::move(segments));
   const Driven driven = drive(transfer, pair);
   CHECK(driven.outcome == Outcome::done);
   CHECK(difference(driven.received, expected) == "");
@@ -585,7 +587,8 @@ TEST_CASE("a short count of memory before a file is held back until the file") {
   const Bytes bytes = pattern(1'000'000, 30);
   SocketPair pair(Family::tcp);
   SendLog log(10);
-  Transfer transfer(pair.sender(), gather(memory(bytes), file.range(0, 65'537), memory(bytes)));
+  GatherTransfer transfer(pair.sender(),
+                          gather(memory(bytes), file.range(0, 65'537), memory(bytes)));
   CHECK(difference(drive(transfer, pair).received,
                    concatenation({bytes, pattern(0, 65'537), bytes})) == "");
   REQUIRE(log.calls.size() == 6);
@@ -608,7 +611,7 @@ TEST_CASE("more memory segments than one call takes") {
   SUBCASE("each call but the last says that more follow") {
     SocketPair pair(Family::unix_stream);
     SendLog log;
-    Transfer transfer(pair.sender(), std::move(segments));
+    GatherTransfer transfer(pair.sender(), std::move(segments));
     CHECK(difference(drive(transfer, pair).received, expected) == "");
     REQUIRE(log.calls.size() == 4);
     for (size_t i = 0; i < 4; ++i) {
@@ -619,7 +622,7 @@ TEST_CASE("more memory segments than one call takes") {
   SUBCASE("short counts end within a segment") {
     SocketPair pair(Family::tcp);
     SendLog log(997);
-    Transfer transfer(pair.sender(), std::move(segments));
+    GatherTransfer transfer(pair.sender(), std::move(segments));
     CHECK(difference(drive(transfer, pair).received, expected) == "");
   }
 }
@@ -633,7 +636,7 @@ TEST_CASE("a tiny transfer is read and sent in one packet") {
   SendfileLog sendfiles;
   SocketPair pair(Family::tcp);
   SUBCASE("of one file") {
-    Transfer transfer(pair.sender(), gather(file.range(5, kReadWayBytes)));
+    GatherTransfer transfer(pair.sender(), gather(file.range(5, kReadWayBytes)));
     const Driven driven = drive(transfer, pair);
     CHECK(driven.outcome == Outcome::done);
     CHECK(difference(driven.received, pattern(5, kReadWayBytes)) == "");
@@ -642,8 +645,9 @@ TEST_CASE("a tiny transfer is read and sent in one packet") {
     CHECK(sends.calls[0].parts == 1);
   }
   SUBCASE("of header, range, header, range") {
-    Transfer transfer(pair.sender(), gather(memory(header), file.range(5, 4097), memory(header),
-                                            file.range(0, 0), file.range(90'000, 1)));
+    GatherTransfer transfer(
+        pair.sender(), gather(memory(header), file.range(5, 4097), memory(header), file.range(0, 0),
+                              file.range(90'000, 1)));
     const Driven driven = drive(transfer, pair);
     CHECK(driven.outcome == Outcome::done);
     CHECK(difference(driven.received,
@@ -660,7 +664,7 @@ TEST_CASE("memory alone was not read from anywhere") {
   DescriptorGuard guard;
   const Bytes bytes = pattern(1'000'000, 200);
   SocketPair pair(Family::tcp);
-  Transfer transfer(pair.sender(), gather(memory(bytes)));
+  GatherTransfer transfer(pair.sender(), gather(memory(bytes)));
   CHECK(difference(drive(transfer, pair).received, bytes) == "");
   CHECK(transfer.backend() == Backend::sendfile);
 }
@@ -688,7 +692,7 @@ TEST_CASE("beyond the limit of reading it is sendfile") {
     }
   }
   SocketPair pair(Family::tcp);
-  Transfer transfer(pair.sender(), std::move(segments));
+  GatherTransfer transfer(pair.sender(), std::move(segments));
   const Driven driven = drive(transfer, pair);
   CHECK(driven.outcome == Outcome::done);
   CHECK(difference(driven.received, expected) == "");
@@ -720,8 +724,8 @@ TEST_CASE("what is not in the page cache to its last byte is not read") {
   Seam<&Calls::read_nowait> seam(answer);
   Seam<&Calls::cached_pages> nobody_counts(
       [](int, uint64_t, uint64_t) { return fail_with(ENOSYS); });
-  Transfer transfer(pair.sender(),
-                    gather(memory(header), file.range(0, 4097), file.range(50'000, 10)));
+  GatherTransfer transfer(pair.sender(),
+                          gather(memory(header), file.range(0, 4097), file.range(50'000, 10)));
   const Driven driven = drive(transfer, pair);
   CHECK(driven.outcome == Outcome::done);
   CHECK(difference(driven.received,
@@ -736,7 +740,7 @@ TEST_CASE("a cold range is warmed, then sent without another look") {
   const Bytes header = pattern(1'000'000, 70'000);
   const uint64_t length = 2 * kStepBytes + 4097;
   SocketPair pair(Family::tcp);
-  Transfer transfer(pair.sender(), gather(memory(header), file.range(3, length)));
+  GatherTransfer transfer(pair.sender(), gather(memory(header), file.range(3, length)));
 
   CHECK(transfer.step() == Outcome::cold);
   CHECK(transfer.transferred() == header.size());
@@ -768,7 +772,7 @@ TEST_CASE("a file that is really on disk") {
     return;
   }
   SocketPair pair(Family::tcp);
-  Transfer transfer(pair.sender(), gather(file.range(0, kStepBytes + 70'000)));
+  GatherTransfer transfer(pair.sender(), gather(file.range(0, kStepBytes + 70'000)));
   CHECK(transfer.step() == Outcome::cold);
   CHECK(transfer.transferred() == 0);
   const Driven driven = drive(transfer, pair);
@@ -797,7 +801,7 @@ TEST_CASE("where nobody knows, a slow read sends the next range to be warmed, a 
       return 0;
     });
     SocketPair pair(Family::unix_stream);
-    Transfer transfer(pair.sender(), std::move(segments));
+    GatherTransfer transfer(pair.sender(), std::move(segments));
     const Driven driven = drive(transfer, pair);
     CHECK(driven.outcome == Outcome::done);
     CHECK(difference(driven.received, pattern(0, 5 * kRange)) == "");
@@ -816,7 +820,7 @@ TEST_CASE("where nobody knows but pages can be counted, the count decides") {
   const auto first_step = [&](ssize_t count) {
     pages = count;
     SocketPair pair(Family::unix_stream);
-    Transfer transfer(pair.sender(), gather(file.range(0, 65'537)));
+    GatherTransfer transfer(pair.sender(), gather(file.range(0, 65'537)));
     const Outcome outcome = transfer.step();
     CHECK(difference(receive(pair.receiver(), transfer.transferred()),
                      pattern(0, transfer.transferred())) == "");
@@ -836,7 +840,7 @@ TEST_CASE("the short way is for what is short and in the page cache") {
   Outcome outcome = Outcome::cancelled;
   SUBCASE("it is") {
     AllResident resident;
-    Transfer transfer(pair.sender(), gather(memory(header), file.range(1, 100'000)));
+    GatherTransfer transfer(pair.sender(), gather(memory(header), file.range(1, 100'000)));
     CHECK(transfer.step_if_short(&outcome));
     CHECK(outcome == Outcome::done);
     CHECK(difference(receive(pair.receiver(), 100'100),
@@ -846,14 +850,14 @@ TEST_CASE("the short way is for what is short and in the page cache") {
   SUBCASE("it is, to the last byte") {
     AllResident resident;
     Seam<&Calls::sendfile> all([](int, int, off_t*, size_t count) { return count; });
-    Transfer transfer(pair.sender(), gather(file.range(1, kShortWayBytes)));
+    GatherTransfer transfer(pair.sender(), gather(file.range(1, kShortWayBytes)));
     CHECK(transfer.step_if_short(&outcome));
     CHECK(outcome == Outcome::done);
     CHECK(transfer.transferred() == kShortWayBytes);
   }
   SUBCASE("it is tiny") {
     AllResident resident;
-    Transfer transfer(pair.sender(), gather(memory(header), file.range(1, 4097)));
+    GatherTransfer transfer(pair.sender(), gather(memory(header), file.range(1, 4097)));
     CHECK(transfer.step_if_short(&outcome));
     CHECK(outcome == Outcome::done);
     CHECK(transfer.backend() == Backend::read);
@@ -862,19 +866,19 @@ TEST_CASE("the short way is for what is short and in the page cache") {
   }
   SUBCASE("a byte too long") {
     AllResident resident;
-    Transfer transfer(pair.sender(), gather(file.range(1, kShortWayBytes + 1)));
+    GatherTransfer transfer(pair.sender(), gather(file.range(1, kShortWayBytes + 1)));
     CHECK_FALSE(transfer.step_if_short(&outcome));
     CHECK(transfer.transferred() == 0);
   }
   SUBCASE("on disk") {
     AllCold cold;
-    Transfer transfer(pair.sender(), gather(memory(header), file.range(1, 4097)));
+    GatherTransfer transfer(pair.sender(), gather(memory(header), file.range(1, 4097)));
     CHECK_FALSE(transfer.step_if_short(&outcome));
     CHECK(transfer.transferred() == 0);
   }
   SUBCASE("nobody knows") {
     NobodyKnows nobody;
-    Transfer transfer(pair.sender(), gather(memory(header), file.range(1, 4097)));
+    GatherTransfer transfer(pair.sender(), gather(memory(header), file.range(1, 4097)));
     CHECK_FALSE(transfer.step_if_short(&outcome));
     CHECK(transfer.transferred() == 0);
   }
@@ -882,7 +886,7 @@ TEST_CASE("the short way is for what is short and in the page cache") {
     Seam<&Calls::read_nowait> seam([&](int fd, void* buffer, size_t count, off_t offset) {
       return offset >= 50'000 ? fail_with(EAGAIN) : kernel.read(fd, buffer, count, offset);
     });
-    Transfer transfer(pair.sender(), gather(file.range(1, 30'000), file.range(50'000, 1)));
+    GatherTransfer transfer(pair.sender(), gather(file.range(1, 30'000), file.range(50'000, 1)));
     CHECK_FALSE(transfer.step_if_short(&outcome));
     CHECK(transfer.transferred() == 0);
   }
@@ -896,7 +900,7 @@ TEST_CASE("the short way ends where the socket is full, and goes on from there")
   TestFile file(200'000);
   const Bytes header = pattern(1'000'000, 30'000);
   SocketPair pair(Family::unix_stream, Buffers::small);
-  Transfer transfer(pair.sender(), gather(memory(header), file.range(1, 30'000)));
+  GatherTransfer transfer(pair.sender(), gather(memory(header), file.range(1, 30'000)));
   Outcome outcome = Outcome::cancelled;
   CHECK(transfer.step_if_short(&outcome));
   CHECK(outcome == Outcome::wait_writable);
@@ -916,7 +920,8 @@ TEST_CASE("a transfer on the short way looks at each range once") {
     return 1;
   });
   SocketPair pair(Family::unix_stream);
-  Transfer transfer(pair.sender(), gather(file.range(0, 20'000), file.range(100'000, 10'000)));
+  GatherTransfer transfer(pair.sender(),
+                          gather(file.range(0, 20'000), file.range(100'000, 10'000)));
   Outcome outcome = Outcome::cancelled;
   CHECK(transfer.step_if_short(&outcome));
   CHECK(outcome == Outcome::done);
@@ -937,7 +942,7 @@ TEST_CASE("of a longer one, still short, a page in each stretch is looked at") {
   });
   Seam<&Calls::sendfile> all([](int, int, off_t*, size_t count) { return count; });
   SocketPair pair(Family::unix_stream);
-  Transfer transfer(pair.sender(), gather(file.range(0, kEnd)));
+  GatherTransfer transfer(pair.sender(), gather(file.range(0, kEnd)));
   Outcome outcome = Outcome::cancelled;
   SUBCASE("all are there") {
     CHECK(transfer.step_if_short(&outcome));
@@ -965,7 +970,7 @@ TEST_CASE("whether the file ends where the transfer does") {
   TestFile file(size);
   SocketPair pair(Family::unix_stream);
   const auto ends = [&](uint64_t length) {
-    Transfer transfer(pair.sender(), gather(file.range(0, length)));
+    GatherTransfer transfer(pair.sender(), gather(file.range(0, length)));
     CHECK(transfer.step() == Outcome::done);
     receive(pair.receiver(), length);
     return transfer.is_at_file_end();
@@ -985,8 +990,8 @@ TEST_CASE("a borrowed file becomes the transfer's own with the rest") {
   const auto borrowed = std::make_shared<const File>(caller);
   CHECK(borrowed->is_borrowed());
   {
-    Transfer transfer(pair.sender(), gather(Segment::of_file(borrowed, 1, 60'000),
-                                            Segment::of_file(borrowed, 5, 30'000)));
+    GatherTransfer transfer(pair.sender(), gather(Segment::of_file(borrowed, 1, 60'000),
+                                                  Segment::of_file(borrowed, 5, 30'000)));
     CHECK(transfer.step() == Outcome::wait_writable);
     SUBCASE("there is a descriptor") {
       const size_t before = count_descriptors();
@@ -1026,7 +1031,8 @@ TEST_CASE("a transfer of its own needs neither the caller's memory nor its descr
   const Bytes expected = concatenation({header, pattern(1, 65'537), header});
   SocketPair pair(Family::unix_stream, Buffers::small);
   {
-    Transfer transfer(pair.sender(), gather(memory(header), file.range(1, 65'537), memory(header)));
+    GatherTransfer transfer(pair.sender(),
+                            gather(memory(header), file.range(1, 65'537), memory(header)));
     Bytes received;
     SUBCASE("from the start") {}
     SUBCASE("after a part of it") {
@@ -1035,8 +1041,8 @@ TEST_CASE("a transfer of its own needs neither the caller's memory nor its descr
       CHECK(transfer.transferred() < header.size());
     }
     REQUIRE(transfer.own() == 0);
-    CHECK(transfer.socket() != pair.sender());
-    CHECK((::fcntl(transfer.socket(), F_GETFD) & FD_CLOEXEC) != 0);
+    CHECK(transfer.sink_fd() != pair.sender());
+    CHECK((::fcntl(transfer.sink_fd(), F_GETFD) & FD_CLOEXEC) != 0);
     std::fill(header.begin(), header.end(), uint8_t{0});
     header = {};
     pair.close_sender();
@@ -1057,11 +1063,258 @@ TEST_CASE("no descriptor to be had for the socket") {
   TestFile file(100);
   SocketPair pair(Family::tcp);
   Seam<&Calls::duplicate> seam([](int) { return fail_with(EMFILE); });
-  Transfer transfer(pair.sender(), gather(file.range(0, 100)));
+  GatherTransfer transfer(pair.sender(), gather(file.range(0, 100)));
   CHECK(transfer.own() == EMFILE);
   check_failure(transfer, Call::dup, EMFILE);
   CHECK(transfer.transferred() == 0);
-  CHECK(transfer.socket() == pair.sender());
+  CHECK(transfer.sink_fd() == pair.sender());
+}
+
+GatherTransfer to_pipe(const Channel& pipe, std::vector<Segment> segments) {
+  return GatherTransfer(pipe.in(), std::move(segments), Endpoint::pipe);
+}
+
+TEST_CASE("into a pipe a range of any size arrives whole, by splice or by reading") {
+  DescriptorGuard guard;
+  AllResident resident;
+  TestFile file(200'000);
+  Seam<&Calls::sendfile> sendfiles([](int, int, off_t*, size_t) { return fail_with(EBADF); });
+  Seam<&Calls::send> sends([](int, const iovec*, size_t, int) { return fail_with(ENOTSOCK); });
+  for (const Buffers buffers : {Buffers::usual, Buffers::small}) {
+    for (const uint64_t size : kSizes) {
+      for (const uint64_t offset : {uint64_t{0}, uint64_t{4095}}) {
+        CAPTURE(static_cast<int>(buffers));
+        CAPTURE(size);
+        CAPTURE(offset);
+        REQUIRE(::lseek(file.fd(), 11, SEEK_SET) == 11);
+        Channel pipe(Kind::pipe, buffers);
+        GatherTransfer transfer = to_pipe(pipe, gather(file.range(offset, size)));
+        const Driven driven = drive(transfer, pipe);
+        CHECK(driven.outcome == Outcome::done);
+        CHECK(difference(driven.received, pattern(offset, size)) == "");
+        CHECK(transfer.transferred() == size);
+        const bool tiny = size > 0 && size <= kReadWayBytes;
+        // What a small pipe doesn't take of what has been read is spliced.
+        if (buffers == Buffers::usual || !tiny || size <= 4096)
+          CHECK(transfer.backend() == (tiny ? Backend::read : Backend::splice));
+        check_failure(transfer, Call::none, 0);
+        CHECK(::lseek(file.fd(), 0, SEEK_CUR) == 11);
+        CHECK_FALSE(transfer.may_block());
+      }
+    }
+  }
+}
+
+TEST_CASE("into a pipe a gather list arrives in its order") {
+  DescriptorGuard guard;
+  AllResident resident;
+  TestFile first(100'000), second(100'000);
+  const Bytes header = pattern(1'000'000, 100), middle = pattern(2'000'000, 70'000),
+              trailer = pattern(3'000'000, 1), none;
+  const Bytes expected = concatenation(
+      {header, pattern(1, 65'537), middle, pattern(4096, 4096), pattern(0, 1), trailer});
+  for (const Buffers buffers : {Buffers::usual, Buffers::small}) {
+    Channel pipe(Kind::pipe, buffers);
+    GatherTransfer transfer = to_pipe(
+        pipe, gather(memory(none), memory(header), first.range(0, 0), first.range(1, 65'537),
+                     memory(none), memory(middle), second.range(4096, 4096), first.range(0, 1),
+                     second.range(9, 0), memory(trailer), memory(none)));
+    const Driven driven = drive(transfer, pipe);
+    CHECK(driven.outcome == Outcome::done);
+    CHECK(difference(driven.received, expected) == "");
+    CHECK(transfer.transferred() == expected.size());
+    CHECK(transfer.backend() == Backend::splice);
+  }
+  SUBCASE("200 pieces of memory") {
+    std::vector<Bytes> pieces;
+    for (uint64_t i = 0; i < 200; ++i) pieces.push_back(pattern(i * 1000, 300 + i));
+    Bytes all;
+    std::vector<Segment> segments;
+    for (const Bytes& piece : pieces) {
+      segments.push_back(memory(piece));
+      all.insert(all.end(), piece.begin(), piece.end());
+    }
+    Channel pipe(Kind::pipe);
+    GatherTransfer transfer = to_pipe(pipe, std::move(segments));
+    const Driven driven = drive(transfer, pipe);
+    CHECK(driven.outcome == Outcome::done);
+    CHECK(difference(driven.received, all) == "");
+  }
+}
+
+TEST_CASE("into a pipe a large range goes to a slow reader") {
+  DescriptorGuard guard;
+  AllResident resident;
+  constexpr uint64_t kLength = 2 * kStepBytes + 4097;
+  TestFile file(kLength + 3);
+  Channel pipe(Kind::pipe);
+  std::vector<uint64_t> asked;
+  Seam<&Calls::splice> splices(
+      [&](int in, loff_t* from, int out, loff_t* to, size_t count, unsigned flags) {
+        CHECK(in == file.fd());
+        CHECK(out == pipe.in());
+        CHECK((flags & SPLICE_F_NONBLOCK) != 0);
+        asked.push_back(static_cast<uint64_t>(*from) + count);
+        return kernel.splice(in, from, out, to, count, flags);
+      });
+  GatherTransfer transfer = to_pipe(pipe, gather(file.range(3, kLength)));
+  CHECK(transfer.step() == Outcome::wait_writable);
+  CHECK(transfer.step() == Outcome::wait_writable);
+  const uint64_t filled = transfer.transferred();
+  CHECK(filled > 0);
+  CHECK(filled <= static_cast<uint64_t>(::fcntl(pipe.in(), F_GETPIPE_SZ)));
+  check_failure(transfer, Call::none, 0);
+  const Driven driven = drive(transfer, pipe);
+  CHECK(driven.outcome == Outcome::done);
+  CHECK(difference(driven.received, pattern(3, kLength)) == "");
+  CHECK(*std::max_element(asked.begin(), asked.end()) <= 3 + kLength);
+}
+
+TEST_CASE("into a pipe that is full, memory and what is read wait") {
+  DescriptorGuard guard;
+  AllResident resident;
+  TestFile file(100'000);
+  const Bytes bytes = pattern(1'000'000, 70'000);
+  Channel pipe(Kind::pipe, Buffers::small);
+  const size_t filled = pipe.fill();
+  std::vector<Segment> segments;
+  Bytes expected;
+  SUBCASE("memory") {
+    segments = gather(memory(bytes));
+    expected = bytes;
+  }
+  SUBCASE("a tiny file, which is read") {
+    segments = gather(file.range(1, 4097));
+    expected = pattern(1, 4097);
+  }
+  SUBCASE("a file") {
+    segments = gather(file.range(1, 65'537));
+    expected = pattern(1, 65'537);
+  }
+  GatherTransfer transfer = to_pipe(pipe, std::move(segments));
+  CHECK(transfer.step() == Outcome::wait_writable);
+  CHECK(transfer.transferred() == 0);
+  CHECK(receive(pipe.out(), filled).size() == filled);
+  const Driven driven = drive(transfer, pipe);
+  CHECK(driven.outcome == Outcome::done);
+  CHECK(difference(driven.received, expected) == "");
+}
+
+TEST_CASE("into a pipe whose reader has gone it is EPIPE") {
+  DescriptorGuard guard;
+  AllResident resident;
+  TestFile file(400'000);
+  const Bytes bytes = pattern(0, 400'000);
+  const std::pair<bool, Call> cases[] = {{true, Call::splice}, {false, Call::write}};
+  for (const auto& [from_file, call] : cases) {
+    for (const bool at_once : {true, false}) {
+      CAPTURE(from_file);
+      CAPTURE(at_once);
+      Channel pipe(Kind::pipe);
+      GatherTransfer transfer =
+          to_pipe(pipe, from_file ? gather(file.range(0, 400'000)) : gather(memory(bytes)));
+      if (!at_once) CHECK(transfer.step() == Outcome::wait_writable);
+      const uint64_t gone = transfer.transferred();
+      CHECK((gone == 0) == at_once);
+      pipe.close_out();
+      CHECK(transfer.step() == Outcome::failed);
+      check_failure(transfer, call, EPIPE);
+      CHECK(transfer.transferred() == gone);
+      CHECK_FALSE(transfer.source_failed());
+      CHECK(transfer.residual().empty());
+    }
+  }
+  SUBCASE("by reading") {
+    Channel pipe(Kind::pipe);
+    pipe.close_out();
+    GatherTransfer transfer = to_pipe(pipe, gather(file.range(0, 4097)));
+    CHECK(transfer.step() == Outcome::failed);
+    check_failure(transfer, Call::write, EPIPE);
+  }
+}
+
+TEST_CASE("into a pipe what the kernel can't do is unsupported at a segment's first call only") {
+  DescriptorGuard guard;
+  AllResident resident;
+  TestFile file(200'000);
+  for (const int error : kUnsupported) {
+    const std::pair<int, Outcome> cases[] = {{0, Outcome::unsupported},
+                                             {3, Outcome::failed},
+                                             {6, Outcome::unsupported},
+                                             {8, Outcome::failed}};
+    for (const auto& [at, outcome] : cases) {
+      CAPTURE(error);
+      CAPTURE(at);
+      Channel pipe(Kind::pipe);
+      REQUIRE(sys::set_pipe_size(pipe.in(), 256 * 1024).ok());
+      int calls = 0;
+      Seam<&Calls::splice> splices([&, at = at](int in, loff_t* from, int out, loff_t* to,
+                                                size_t count, unsigned flags) -> ssize_t {
+        if (calls++ == at) return fail_with(error);
+        return kernel.splice(in, from, out, to, std::min<size_t>(count, 5000), flags);
+      });
+      GatherTransfer transfer = to_pipe(pipe, gather(file.range(0, 30'000), file.range(1, 30'000)));
+      const Driven driven = drive(transfer, pipe);
+      CHECK(driven.outcome == outcome);
+      check_failure(transfer, Call::splice, error);
+      CHECK(transfer.transferred() == static_cast<uint64_t>(at) * 5000);
+      CHECK(driven.received.size() == transfer.transferred());
+    }
+    Seam<&Calls::write> writes([error](int, const iovec*, int) { return fail_with(error); });
+    const Bytes bytes = pattern(0, 100);
+    Channel pipe(Kind::pipe);
+    GatherTransfer transfer = to_pipe(pipe, gather(memory(bytes)));
+    CHECK(transfer.step() == Outcome::failed);
+    check_failure(transfer, Call::write, error);
+  }
+}
+
+TEST_CASE("into a pipe a file that ends before its range does is truncated, a cold one warmed") {
+  DescriptorGuard guard;
+  TestFile file(100'000);
+  SUBCASE("truncated") {
+    AllResident resident;
+    file.truncate(50'001);
+    Channel pipe(Kind::pipe);
+    GatherTransfer transfer = to_pipe(pipe, gather(file.range(1, 99'999)));
+    const Driven driven = drive(transfer, pipe);
+    CHECK(driven.outcome == Outcome::truncated);
+    CHECK(difference(driven.received, pattern(1, 50'000)) == "");
+  }
+  SUBCASE("cold") {
+    AllCold cold;
+    Channel pipe(Kind::pipe);
+    GatherTransfer transfer = to_pipe(pipe, gather(file.range(1, 4097)));
+    CHECK(transfer.step() == Outcome::cold);
+    CHECK(transfer.cold_range().offset == 1);
+    const Driven driven = drive(transfer, pipe);
+    CHECK(driven.outcome == Outcome::done);
+    CHECK(transfer.backend() == Backend::splice);
+    CHECK(difference(driven.received, pattern(1, 4097)) == "");
+  }
+}
+
+TEST_CASE("into a pipe the short way ends where it is full, and goes on from there") {
+  DescriptorGuard guard;
+  AllResident resident;
+  TestFile file(400'000);
+  const Bytes header = pattern(1'000'000, 100);
+  Channel pipe(Kind::pipe);
+  Outcome outcome = Outcome::cancelled;
+  GatherTransfer tiny = to_pipe(pipe, gather(memory(header), file.range(1, 4097)));
+  CHECK(tiny.step_if_short(&outcome));
+  CHECK(outcome == Outcome::done);
+  CHECK(tiny.backend() == Backend::read);
+  CHECK(tiny.is_at_file_end() == false);
+  CHECK(difference(receive(pipe.out(), 4197), concatenation({header, pattern(1, 4097)})) == "");
+
+  GatherTransfer transfer = to_pipe(pipe, gather(memory(header), file.range(1, 300'000)));
+  CHECK(transfer.step_if_short(&outcome));
+  CHECK(outcome == Outcome::wait_writable);
+  CHECK(transfer.transferred() > header.size());
+  const Driven driven = drive(transfer, pipe);
+  CHECK(driven.outcome == Outcome::done);
+  CHECK(difference(driven.received, concatenation({header, pattern(1, 300'000)})) == "");
 }
 
 }  // namespace

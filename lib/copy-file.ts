@@ -1,0 +1,188 @@
+// Copies of whole files.
+
+import { constants } from 'node:fs';
+import type { FileHandle } from 'node:fs/promises';
+import * as fs from 'node:fs/promises';
+import * as os from 'node:os';
+import { systemError, TransferError } from './errors';
+import { parseFile } from './file';
+import { addon } from './native';
+import type { Backend, Progress, TransferOptions, TransferResult } from './options';
+import { parseArguments } from './options';
+import { move } from './transfer';
+import { isBoolean, optional, optionsObject, typeError, valueError } from './validate';
+
+export interface CopyFileOptions {
+  /** Whether a sink that is there already is an error, `EEXIST`. @default false */
+  exclusive?: boolean | undefined;
+  /** Whether holes of the source are holes in the copy; if not, they are written out. @default true */
+  holes?: boolean | undefined;
+  /** Aborts the copy. */
+  signal?: AbortSignal | undefined;
+  /** Called while bytes move, at most every 100 ms, and once at the end. Holes count. */
+  onProgress?: ((progress: Progress) => void) | undefined;
+  /** `'native'` rejects where `'auto'` would fall back to streams. @default 'auto' */
+  backend?: 'auto' | 'native' | 'stream' | undefined;
+}
+
+const OPTIONS = ['exclusive', 'holes', 'signal', 'onProgress', 'backend'] as const;
+const { O_RDONLY, O_WRONLY, O_CREAT, O_EXCL, O_NONBLOCK = 0, O_NOCTTY = 0 } = constants;
+const MODE_BITS = 0o7777;
+
+/**
+ * Copies a file, by reference where the file system can (btrfs, xfs), else inside the kernel: what
+ * copy_file_range(2) does. Holes stay holes, and the mode is the source's, as with `fs.copyFile()`. An
+ * existing sink is emptied first. One that this call has made is removed when it fails or is aborted.
+ *
+ * Resolves with the file's size as `transferred`.
+ *
+ * @throws (as a rejection) `ERR_INVALID_ARG_TYPE` or `ERR_INVALID_ARG_VALUE` for a bad argument, also
+ * where both paths name the same file, with nothing touched; a {@link TransferError} for everything
+ * else
+ */
+export async function copyFile(
+  source: string | URL,
+  sink: string | URL,
+  options?: CopyFileOptions,
+): Promise<TransferResult> {
+  const { exclusive, holes, ...rest } = optionsObject(options, OPTIONS);
+  const from = pathOf('source', source);
+  const to = pathOf('sink', sink);
+  const isExclusive = optional('options.exclusive', exclusive, 'a boolean', isBoolean) ?? false;
+  const keepHoles = optional('options.holes', holes, 'a boolean', isBoolean) ?? true;
+  const { signal, backend } = parseArguments(from, to, rest as TransferOptions);
+  const copy = new Copy(from, to, isExclusive, keepHoles, rest as TransferOptions);
+  const throughJavaScript = backend === 'stream' || !addon.native;
+  const way = throughJavaScript ? 'stream' : 'copy_file_range';
+  const throwIfAborted = () => {
+    if (!signal?.aborted) return;
+    const details = {
+      code: 'ABORT_ERR',
+      cause: signal.reason,
+      transferred: 0,
+      backend: way,
+    } as const;
+    throw new TransferError('The operation was aborted', details);
+  };
+  try {
+    return await copy.run(throwIfAborted);
+  } catch (error) {
+    await copy.undo();
+    throw asTransferError(error as NodeJS.ErrnoException, way);
+  } finally {
+    await copy.close();
+  }
+}
+
+class Copy {
+  readonly #from: string;
+  readonly #to: string;
+  readonly #exclusive: boolean;
+  readonly #keepHoles: boolean;
+  readonly #options: TransferOptions;
+  #source: FileHandle | undefined;
+  #sink: FileHandle | undefined;
+  /** The sink's path, if this call has made it. */
+  #made: string | undefined;
+
+  constructor(
+    from: string,
+    to: string,
+    exclusive: boolean,
+    keepHoles: boolean,
+    options: TransferOptions,
+  ) {
+    this.#from = from;
+    this.#to = to;
+    this.#exclusive = exclusive;
+    this.#keepHoles = keepHoles;
+    this.#options = options;
+  }
+
+  async run(throwIfAborted: () => void): Promise<TransferResult> {
+    throwIfAborted();
+    // Without waiting for a FIFO's writer, and without taking a terminal for our own.
+    this.#source = await fs.open(this.#from, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+    const facts = await this.#source.stat({ bigint: true });
+    if (facts.isDirectory()) throw systemError(os.constants.errno.EISDIR, 'copyfile');
+    if (!facts.isFile()) throw systemError(os.constants.errno.EINVAL, 'copyfile');
+    const mode = Number(facts.mode) & MODE_BITS;
+    this.#sink = await this.#openSink(mode);
+    const target = await this.#sink.stat({ bigint: true });
+    if (target.ino === facts.ino && target.dev === facts.dev) {
+      throw valueError('sink', 'is the source itself', this.#to);
+    }
+    throwIfAborted();
+    const isFile = target.isFile();
+    if (isFile) await this.#sink.truncate(0);
+
+    const args = parseArguments(this.#source.fd, this.#sink.fd, this.#options);
+    // A size that means nothing (/proc) says nothing of holes either.
+    const holes = this.#keepHoles && facts.size > 0n ? 'kept' : 'filled';
+    args.sink = {
+      kind: 'file',
+      file: this.#sink.fd,
+      offset: isFile ? 0 : undefined,
+      flags: 'w',
+      ...(isFile && { ours: { holes } }),
+    };
+    const result = await move(args);
+    if (isFile) {
+      // A hole at the end has left it shorter. No more than that: xfs would copy a shared last block.
+      const { size } = await this.#sink.stat();
+      if (size < result.transferred) await this.#sink.truncate(result.transferred);
+      await this.#sink.chmod(mode);
+    }
+    return result;
+  }
+
+  async #openSink(mode: number): Promise<FileHandle> {
+    try {
+      const made = await fs.open(this.#to, O_WRONLY | O_CREAT | O_EXCL, mode);
+      this.#made = this.#to;
+      return made;
+    } catch (error) {
+      if (this.#exclusive || (error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    }
+    try {
+      return await fs.open(this.#to, O_WRONLY | O_NONBLOCK | O_NOCTTY);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+      // A link to nowhere is there, and its target isn't.
+      const made = await fs.open(this.#to, O_WRONLY | O_CREAT, mode);
+      this.#made = await fs.realpath(this.#to);
+      return made;
+    }
+  }
+
+  /** No half a file is left where there was none. */
+  async undo(): Promise<void> {
+    if (this.#made === undefined) return;
+    // Whatever somebody has put in its place meanwhile stays.
+    const ours = await this.#sink?.stat({ bigint: true });
+    const there = await fs.lstat(this.#made, { bigint: true }).catch(() => undefined);
+    if (there && there.ino === ours?.ino && there.dev === ours.dev) {
+      await fs.unlink(this.#made).catch(() => {});
+    }
+  }
+
+  async close(): Promise<void> {
+    await Promise.allSettled([this.#source?.close(), this.#sink?.close()]);
+  }
+}
+
+function pathOf(name: string, path: unknown): string {
+  const expected = 'a path or a file URL';
+  const file = parseFile(name, path, expected);
+  if (typeof file !== 'string') throw typeError(name, expected, path);
+  return file;
+}
+
+/** Of something around the transfer; what is an error of an argument stays one. */
+function asTransferError(error: NodeJS.ErrnoException, backend: Backend): Error {
+  const { message, code, errno, syscall } = error;
+  const isOurs = error instanceof TransferError || code === undefined || errno === undefined;
+  if (isOurs) return error;
+  const details = { code, errno, syscall, transferred: 0, backend };
+  return new TransferError(message, { ...details, cause: error });
+}

@@ -1,0 +1,228 @@
+// A file that a transfer writes to: how it is opened, and the transfer's turn there.
+import * as fs from 'node:fs';
+import { promisify } from 'node:util';
+import { systemError } from './errors';
+import { because } from './fallback';
+import { openPath } from './file';
+import type { Flow, Turn } from './lease';
+import { addon, type Completion, type FileEndpoint, type NativeSegments } from './native';
+import type { Fallback } from './options';
+import type { FileRange, OpenSource } from './source';
+import { valueError } from './validate';
+
+const fstat = promisify(fs.fstat);
+const truncate = promisify(fs.ftruncate);
+
+/** A file as a sink, whose arguments have been found right, not yet opened. */
+export interface ParsedFileSink {
+  kind: 'file';
+  file: string | number;
+  offset: number | undefined;
+  flags: string;
+  /** Of a descriptor: that it is ours alone, and what becomes of holes in the source. */
+  ours?: { holes: FileEndpoint['holes'] };
+}
+
+type Done = (error?: Error | null) => void;
+
+const { O_WRONLY, O_RDWR, O_CREAT } = fs.constants;
+/** Flags that empty a file which is there, and the same without that. */
+const EMPTYING: Record<string, number> = { w: O_WRONLY | O_CREAT, 'w+': O_RDWR | O_CREAT };
+const RETRY_MS = 10;
+
+export class FileSink implements Turn {
+  readonly queued = false;
+  readonly #sink: ParsedFileSink;
+  /** What is written to: a descriptor of our own, but for one that can't be held. */
+  #fd = -1;
+  #isOpen = false;
+  /** Why native code can't write to it. */
+  #fallback: Fallback | undefined;
+  #written = 0;
+  #id = 0;
+  #writing = false;
+  #afterWrite: (() => void) | undefined;
+  #abandoned = false;
+
+  /** Holds what was given as a descriptor. Throws a system error where it can't. */
+  constructor(sink: ParsedFileSink) {
+    this.#sink = sink;
+    if (typeof sink.file !== 'number') return;
+    this.#fd = sink.file;
+    if (!addon.native) return;
+    const { fd } = addon.native.duplicate(sink.file);
+    if (fd < 0) throw systemError(-fd, 'dup');
+    this.#fd = fd;
+    this.#isOpen = true;
+  }
+
+  /** Opens it. Throws, with nothing written, where the source's own bytes would be overwritten. */
+  async open(source: OpenSource): Promise<this> {
+    const { file, flags } = this.#sink;
+    const emptying = typeof file === 'string' ? EMPTYING[flags] : undefined;
+    if (typeof file === 'string') {
+      this.#fd = await openPath(file, emptying ?? flags);
+      this.#isOpen = true;
+    }
+    try {
+      await this.#refuseOverlap(source, emptying !== undefined);
+      if (this.#abandoned) throw new Error('abandoned');
+      if (typeof file === 'string' && emptying !== undefined) await this.#empty();
+      this.#fallback = this.#whyNotNative();
+    } catch (error) {
+      this.abandon();
+      throw error;
+    }
+    return this;
+  }
+
+  /** Only what is a file: a device or a pipe has nothing that could be cut off. */
+  async #empty(): Promise<void> {
+    if ((await fstat(this.#fd)).isFile()) await truncate(this.#fd, 0);
+  }
+
+  #whyNotNative(): Fallback | undefined {
+    const { native } = addon;
+    if (!native) return undefined;
+    const { kind } = native.inspect(this.#fd);
+    if (kind !== 'file') return because('SINK_TYPE', `the sink is not a file but a ${kind}`);
+    if (native.isAppending(this.#fd)) {
+      return because('SINK_APPEND', 'the sink is opened for appending (O_APPEND)');
+    }
+    return undefined;
+  }
+
+  async #refuseOverlap({ ranges, total }: OpenSource, empties: boolean): Promise<void> {
+    if (ranges.length === 0) return;
+    const target = await fstat(this.#fd, { bigint: true });
+    if (!target.isFile()) return;
+    const start = await this.#start(Number(target.size));
+    const end = start + (total ?? Number.POSITIVE_INFINITY);
+    const overlaps = ({ offset, length = Number.POSITIVE_INFINITY }: FileRange) =>
+      empties || (offset < end && start < offset + length);
+    for (const fd of new Set(ranges.map(({ fd }) => fd))) {
+      const { ino, dev } = await fstat(fd, { bigint: true });
+      if (ino !== target.ino || dev !== target.dev) continue;
+      if (ranges.some((range) => range.fd === fd && overlaps(range))) {
+        const complaint = empties
+          ? 'is the source itself, and opening it would empty it'
+          : 'would overwrite the very bytes of the source that are to be moved';
+        throw valueError('sink', complaint, this.#sink.file);
+      }
+    }
+  }
+
+  /** Where the first byte will be written. */
+  async #start(size: number): Promise<number> {
+    const { native } = addon;
+    const { offset, file } = this.#sink;
+    if (native?.isAppending(this.#fd)) return size;
+    return offset ?? (typeof file === 'number' ? (native?.seek(this.#fd) ?? 0) : 0);
+  }
+
+  // The turn.
+
+  move(segments: NativeSegments, ended: (completion: Completion) => void): Fallback | undefined {
+    return this.#move(ended, (native, sink, heard) => native.copy(segments, sink, heard));
+  }
+
+  splice(flow: Flow, ended: (completion: Completion) => void): Fallback | undefined {
+    const { source, head, length } = flow;
+    return this.#move(ended, (native, sink, heard) =>
+      native.splice(source, sink, head, length, heard),
+    );
+  }
+
+  #move(
+    ended: (completion: Completion) => void,
+    start: (
+      native: NonNullable<typeof addon.native>,
+      sink: FileEndpoint,
+      heard: (completion: Completion) => void,
+    ) => number,
+  ): Fallback | undefined {
+    const { native } = addon;
+    if (this.#fallback) return this.#fallback;
+    if (!native) return because('NO_ADDON', 'there is no addon');
+    const { file, ours } = this.#sink;
+    const sink: FileEndpoint = {
+      kind: 'file',
+      fd: this.#fd,
+      offset: this.#position() ?? undefined,
+      maySeek: typeof file === 'string' || ours !== undefined,
+      holes: ours?.holes ?? 'any',
+    };
+    this.#id = start(native, sink, (completion) => {
+      this.#id = 0;
+      this.#written += completion.value;
+      ended(completion);
+    });
+    return undefined;
+  }
+
+  /** Where the next byte goes; null: wherever the descriptor stands. */
+  #position(): number | null {
+    const { offset } = this.#sink;
+    return offset === undefined ? null : offset + this.#written;
+  }
+
+  moved(): number {
+    return this.#id === 0 ? 0 : (addon.native?.transferred(this.#id) ?? 0);
+  }
+
+  cancel(): void {
+    addon.native?.cancel(this.#id);
+  }
+
+  write(chunk: Uint8Array, done: Done): void {
+    if (this.#abandoned) return; // and closed: the number may be another file's
+    if (this.#sink.ours?.holes === 'kept' && isZero(chunk)) {
+      this.#written += chunk.length;
+      process.nextTick(done);
+      return;
+    }
+    this.#writing = true;
+    fs.write(this.#fd, chunk, 0, chunk.length, this.#position(), (error, bytes) => {
+      this.#writing = false;
+      this.#afterWrite?.();
+      if (this.#abandoned) return;
+      // A descriptor in non-blocking mode that is full, of a pipe say.
+      if (error?.code === 'EAGAIN') return void setTimeout(() => this.write(chunk, done), RETRY_MS);
+      if (error) return done(error);
+      this.#written += bytes;
+      if (bytes === chunk.length) done();
+      else this.write(chunk.subarray(bytes), done);
+    });
+  }
+
+  release(): void {}
+
+  // The end.
+
+  /** Closes what was opened, and only then has the disk's last word. */
+  finish(done: Done): void {
+    this.#close(done);
+  }
+
+  /** Leaves the file as it is. */
+  abandon(): void {
+    this.#abandoned = true;
+    if (this.#writing) this.#afterWrite = () => this.#close(() => {});
+    else this.#close(() => {});
+  }
+
+  #close(done: Done): void {
+    const fd = this.#fd;
+    if (!this.#isOpen) return done();
+    this.#isOpen = false;
+    if (typeof this.#sink.file === 'string') return fs.close(fd, done);
+    addon.native?.release(fd);
+    done();
+  }
+}
+
+const zeros = Buffer.alloc(64 * 1024);
+
+function isZero(chunk: Uint8Array): boolean {
+  return zeros.subarray(0, chunk.length).equals(chunk);
+}

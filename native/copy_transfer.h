@@ -1,0 +1,68 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "segment.h"
+#include "syscalls.h"
+#include "transfer.h"
+#include "unique_fd.h"
+
+namespace zerocopy {
+
+// A gather list on its way to a file: by copy_file_range(2), which shares blocks where the file
+// system can; where that can't serve a segment by sendfile(2); else by reading and writing. Blocks
+// for as long as the disks take.
+class CopyTransfer : public Transfer {
+ public:
+  // What becomes of holes in the source: whatever the kernel makes of them; holes, in a sink that
+  // is empty; or zeros, and blocks of its own for each byte.
+  enum class Holes { any, kept, filled };
+
+  struct Sink {
+    int fd;               // borrowed until own()
+    int64_t offset = -1;  // less than 0: at the file's own position
+    uint64_t device = 0;
+    bool may_seek = false;  // nobody else uses its position
+    Holes holes = Holes::any;
+  };
+
+  CopyTransfer(Sink sink, std::vector<Segment> segments);
+
+  Outcome step(uint64_t budget = kStepBytes) override;
+  int own() override;
+  int sink_fd() const override { return sink_.fd; }
+  bool may_block() const override { return true; }
+  uint64_t device() const override { return sink_.device; }
+  Backend backend() const override { return backend_; }
+
+ private:
+  // In the order in which they are tried.
+  enum class Way { copy_file_range, sendfile, read };
+
+  const Segment& current() const { return segments_[index_]; }
+  Way first_way() const;
+  void advance(uint64_t bytes);
+  bool write_memory(uint64_t* budget, Outcome* outcome);
+  bool copy_file(uint64_t* budget, Outcome* outcome);
+  bool skip_hole(Outcome* outcome);
+  sys::Result copy_some(uint64_t count, Call* call);
+  sys::Result read_and_write(uint64_t count, Call* call);
+  sys::Result write(const uint8_t* data, uint64_t length);
+  bool try_next_way();
+
+  std::vector<Segment> segments_;  // none of them empty
+  Sink sink_;
+  UniqueFd own_sink_;
+  size_t index_ = 0;         // the current segment
+  uint64_t within_ = 0;      // bytes of it that have gone
+  uint64_t data_until_ = 0;  // up to here, within it, there is no hole
+  Way way_;
+  bool way_has_moved_ = false;  // bytes of the current segment
+  Backend backend_ = Backend::copy_file_range;
+  bool backend_known_ = false;
+  std::unique_ptr<uint8_t[]> buffer_;
+};
+
+}  // namespace zerocopy

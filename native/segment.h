@@ -1,0 +1,32 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "file.h"
+
+namespace zerocopy {
+
+// A piece of a source: bytes in memory, or a range of a file.
+struct Segment {
+  // The length of a file's range that goes to wherever reading finds the end.
+  static constexpr uint64_t kToTheEnd = ~uint64_t{0};
+
+  static Segment of_memory(const uint8_t* data, uint64_t length);
+  static Segment of_file(std::shared_ptr<const File> file, uint64_t offset, uint64_t length);
+
+  std::shared_ptr<const File> file;  // null: memory
+  uint64_t offset = 0;
+  uint64_t length = 0;
+  const uint8_t* data = nullptr;       // borrowed from the caller until own()
+  std::unique_ptr<uint8_t[]> storage;  // set by own()
+};
+
+// Those that have any bytes.
+std::vector<Segment> without_empty(std::vector<Segment> segments);
+
+// Copies memory, and duplicates the descriptors of borrowed files. An errno if there are none.
+int own(std::vector<Segment>* segments);
+
+}  // namespace zerocopy
