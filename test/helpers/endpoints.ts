@@ -1,0 +1,353 @@
+// Ends of every kind that transfers have: each of them made, fed or read, and gone with the test.
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import * as fs from 'node:fs';
+import { open } from 'node:fs/promises';
+import * as http from 'node:http';
+import type * as net from 'node:net';
+import * as path from 'node:path';
+import { Duplex, PassThrough, Readable, Writable } from 'node:stream';
+import * as tls from 'node:tls';
+import { pathToFileURL } from 'node:url';
+import { onTestFinished } from 'vitest';
+import { pipeSync, type Segment, type Sink, type Source, type TransferOptions } from 'zerocopy';
+import { openFor, procFile } from './copies';
+import { pattern, scratchFolder, testFile } from './files';
+import { requestTo, serve } from './http';
+import { withResolvers } from './process';
+import { fdOf, link, type SocketKind } from './sockets';
+import { fifo, pipeEnds } from './sources';
+
+/** Bytes of each transfer: more than any buffer on the way takes. */
+const LENGTH = 1024 * 1024 + 4097;
+
+export interface SourceEnd {
+  source: Source | Segment[];
+  /** What comes out of it. */
+  content: Buffer;
+}
+
+export interface SinkEnd {
+  sink: Sink;
+  options?: TransferOptions;
+  /** Once the transfer is over: all that has arrived. */
+  arrived(): Promise<Buffer> | Buffer;
+}
+
+type Variants<End> = Record<string, () => Promise<End> | End>;
+
+const atEnd = (undo: () => void) => onTestFinished(() => undo());
+
+function handleBlocks(socket: net.Socket): void {
+  const { _handle: handle } = socket as unknown as {
+    _handle: { setBlocking(on: boolean): number };
+  };
+  if (handle.setBlocking(true) !== 0) throw new Error('not to be made blocking');
+}
+
+/** A program that goes with the test. */
+function run(command: string, args: string[], stdio: ('pipe' | 'ignore')[]) {
+  const child = spawn(command, args, { stdio });
+  atEnd(() => child.kill('SIGKILL'));
+  return child;
+}
+
+/** What comes of a stream until its end. Where nobody asks for it, nobody hears how it fails. */
+function collect(stream: Readable): Promise<Buffer> {
+  const collected = (async () => {
+    const chunks: Buffer[] = [];
+    for await (const chunk of stream) chunks.push(chunk as Buffer);
+    return Buffer.concat(chunks);
+  })();
+  collected.catch(() => {});
+  return collected;
+}
+
+let identity: { key: Buffer; cert: Buffer } | undefined;
+
+/** A key and a certificate, made once. */
+function certificate() {
+  if (identity) return identity;
+  const folder = scratchFolder();
+  const [key, cert] = [path.join(folder, 'key'), path.join(folder, 'cert')];
+  const options = '-x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost'.split(' ');
+  execFileSync('openssl', ['req', ...options, '-keyout', key, '-out', cert], { stdio: 'ignore' });
+  identity = { key: fs.readFileSync(key), cert: fs.readFileSync(cert) };
+  return identity;
+}
+
+/** Both ends of a TLS connection. */
+export async function secureLink(): Promise<{ near: tls.TLSSocket; far: tls.TLSSocket }> {
+  const server = tls.createServer({ ...certificate(), allowHalfOpen: true });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as net.AddressInfo;
+  const secured = once(server, 'secureConnection') as Promise<[tls.TLSSocket]>;
+  const near = tls.connect({ host: '127.0.0.1', port, rejectUnauthorized: false });
+  await once(near, 'secureConnect');
+  const [far] = await secured;
+  server.close();
+  for (const socket of [near, far]) {
+    socket.on('error', () => {});
+    atEnd(() => socket.destroy());
+  }
+  return { near, far };
+}
+
+/** Two streams of which each gives what was written to the other. */
+export function duplexPair(): { near: Duplex; far: Duplex } {
+  const [there, back] = [new PassThrough(), new PassThrough()];
+  const pair = { readable: there, writable: back };
+  return {
+    near: Duplex.from(pair),
+    far: Duplex.from({ readable: back, writable: there }),
+  };
+}
+
+async function socketSource(kind: SocketKind, side: 'sink' | 'peer'): Promise<SourceEnd> {
+  const content = pattern(LENGTH);
+  const both = await link({ kind });
+  const source = both[side];
+  const writer = side === 'sink' ? both.peer : both.sink;
+  source.on('error', () => {});
+  writer.end(content);
+  return { source, content };
+}
+
+/** A file, and a reader of its bytes when the transfer is over. */
+function fileSink(sink: (file: string) => Sink | Promise<Sink>, options: TransferOptions = {}) {
+  return async (): Promise<SinkEnd> => {
+    const file = path.join(scratchFolder(), 'sink');
+    return { sink: await sink(file), options, arrived: () => fs.readFileSync(file) };
+  };
+}
+
+async function handleOf(file: string, flags: string) {
+  const handle = await open(file, flags);
+  onTestFinished(() => handle.close());
+  return handle;
+}
+
+export const sources: Record<string, Variants<SourceEnd>> = {
+  file: {
+    path: () => {
+      const { path: source, content } = testFile(LENGTH);
+      return { source, content };
+    },
+    URL: () => {
+      const { path: file, content } = testFile(LENGTH);
+      return { source: pathToFileURL(file), content };
+    },
+    descriptor: () => {
+      const { path: file, content } = testFile(LENGTH);
+      return { source: openFor(file, 'r'), content };
+    },
+    FileHandle: async () => {
+      const { path: file, content } = testFile(LENGTH);
+      return { source: await handleOf(file, 'r'), content };
+    },
+  },
+  'gather list': {
+    'memory and ranges': () => {
+      const { path: file, content } = testFile(LENGTH);
+      const memory = pattern(1000, 3);
+      const source = [memory, { file, offset: 5000 }, memory, { file, length: 5000 }];
+      const parts = [memory, content.subarray(5000), memory, content.subarray(0, 5000)];
+      return { source, content: Buffer.concat(parts) };
+    },
+  },
+  'TCP or Unix socket': {
+    TCP: () => socketSource('tcp', 'sink'),
+    'TCP, connected': () => socketSource('tcp', 'peer'),
+    Unix: () => socketSource('unix', 'sink'),
+    'child.stdout': () => {
+      const { path: file, content } = testFile(LENGTH);
+      return { source: run('cat', [file], ['ignore', 'pipe']).stdout as Readable, content };
+    },
+  },
+  pipe: {
+    'net.Socket': () => {
+      const content = pattern(LENGTH);
+      const { source, writer } = pipeEnds();
+      writer.end(content);
+      return { source, content };
+    },
+    'path of a FIFO': () => {
+      const { path: file, content } = testFile(LENGTH);
+      const source = fifo();
+      run('sh', ['-c', `cat '${file}' > '${source}'`], ['ignore', 'ignore']);
+      return { source, content };
+    },
+  },
+  '/proc-like file': {
+    environ: async () => {
+      const { path: source, content } = await procFile();
+      return { source, content };
+    },
+  },
+  'TLS socket': {
+    TLSSocket: async () => {
+      const content = pattern(LENGTH);
+      const { near, far } = await secureLink();
+      far.end(content);
+      return { source: near, content };
+    },
+  },
+  'HTTP message': {
+    'of a server': async () => {
+      const content = pattern(LENGTH);
+      const { promise, resolve } = withResolvers<Readable>();
+      const { address } = await serve((request) => resolve(request));
+      const request = http.request({ ...requestTo(address), method: 'POST' });
+      request.on('error', () => {});
+      request.end(content);
+      return { source: await promise, content };
+    },
+    'of a client': async () => {
+      const content = pattern(LENGTH);
+      const { address } = await serve((_request, response) => response.end(content));
+      const request = http.get(requestTo(address));
+      request.on('error', () => {});
+      const [source] = (await once(request, 'response')) as [Readable];
+      return { source, content };
+    },
+  },
+  'other Readable': {
+    'Readable.from()': () => {
+      const content = pattern(LENGTH);
+      const chunks = Array.from({ length: 17 }, (_, i) =>
+        content.subarray(i * 65_000, (i + 1) * 65_000),
+      );
+      return { source: Readable.from(chunks, { objectMode: false }), content };
+    },
+    'fs.ReadStream': () => {
+      const { path: file, content } = testFile(LENGTH);
+      const source = fs.createReadStream(file);
+      source.on('error', () => {}); // where the transfer is refused the file may go before it is open
+      return { source, content };
+    },
+  },
+  'raw descriptor of a pipe or socket': {
+    'of a pipe': () => {
+      const { path: file, content } = testFile(LENGTH);
+      const { readFd, writeFd } = pipeSync();
+      atEnd(() => fs.closeSync(readFd));
+      const child = spawn('cat', [file], { stdio: ['ignore', writeFd, 'ignore'] });
+      atEnd(() => child.kill('SIGKILL'));
+      fs.closeSync(writeFd);
+      return { source: readFd, content };
+    },
+    'of a socket': async () => {
+      const { source, content } = await socketSource('unix', 'peer');
+      handleBlocks(source as net.Socket);
+      return { source: fdOf(source as net.Socket), content };
+    },
+  },
+};
+
+async function socketSink(kind: SocketKind): Promise<SinkEnd> {
+  const { sink, peer } = await link({ kind });
+  sink.on('error', () => {});
+  const received = collect(peer);
+  return { sink, options: { endSink: true }, arrived: () => received };
+}
+
+export const sinks: Record<string, Variants<SinkEnd>> = {
+  'TCP or Unix socket': {
+    TCP: () => socketSink('tcp'),
+    Unix: () => socketSink('unix'),
+    'child.stdin': () => {
+      const { stdin, stdout } = run('cat', [], ['pipe', 'pipe', 'ignore']);
+      const received = collect(stdout as Readable);
+      return { sink: stdin as Writable, options: { endSink: true }, arrived: () => received };
+    },
+  },
+  pipe: {
+    'net.Socket': () => {
+      const { source, writer } = pipeEnds();
+      const received = collect(source);
+      return { sink: writer, options: { endSink: true }, arrived: () => received };
+    },
+  },
+  file: {
+    path: fileSink((file) => file),
+    URL: fileSink((file) => pathToFileURL(file)),
+    descriptor: fileSink((file) => openFor(file, 'w')),
+    FileHandle: fileSink((file) => handleOf(file, 'w')),
+  },
+  'file opened with O_APPEND': {
+    path: fileSink((file) => file, { sinkFlags: 'a' }),
+    descriptor: fileSink((file) => openFor(file, 'a')),
+  },
+  'HTTP message': {
+    ServerResponse: async () => {
+      const { promise, resolve } = withResolvers<http.ServerResponse>();
+      const { address } = await serve((_request, response) => resolve(response));
+      const request = http.get(requestTo(address));
+      request.on('error', () => {});
+      const answer = once(request, 'response') as Promise<[Readable]>;
+      const received = answer.then(([response]) => collect(response));
+      received.catch(() => {});
+      return { sink: await promise, arrived: () => received };
+    },
+    ClientRequest: async () => {
+      const { promise, resolve } = withResolvers<Buffer>();
+      const { address } = await serve((request, response) => {
+        collect(request).then(resolve, () => {});
+        response.end();
+      });
+      const sink = http.request({ ...requestTo(address), method: 'POST' });
+      sink.on('error', () => {});
+      return { sink, arrived: () => promise };
+    },
+  },
+  'TLS socket': {
+    TLSSocket: async () => {
+      const { near, far } = await secureLink();
+      const received = collect(far);
+      return { sink: near, options: { endSink: true }, arrived: () => received };
+    },
+  },
+  'other Writable': {
+    Writable: () => {
+      const chunks: Buffer[] = [];
+      const sink = new Writable({
+        write: (chunk, _encoding, done) => {
+          chunks.push(chunk);
+          setImmediate(done);
+        },
+      });
+      return { sink, arrived: () => Buffer.concat(chunks) };
+    },
+    PassThrough: () => {
+      const sink = new PassThrough();
+      const received = collect(sink);
+      return { sink, options: { endSink: true }, arrived: () => received };
+    },
+  },
+  'raw descriptor of a pipe or socket': {
+    'of a pipe': () => {
+      const { source, writer } = pipeEnds();
+      const received = collect(source);
+      const arrived = () => {
+        writer.end();
+        return received;
+      };
+      return { sink: fdOf(writer), arrived };
+    },
+    'of a socket': async () => {
+      const { sink, peer } = await link({ kind: 'unix' });
+      const received = collect(peer);
+      const arrived = () => {
+        sink.end();
+        return received;
+      };
+      return { sink: fdOf(sink), arrived };
+    },
+    'path of a FIFO': () => {
+      const sink = fifo();
+      const received = collect(run('cat', [sink], ['ignore', 'pipe']).stdout as Readable);
+      return { sink, arrived: () => received };
+    },
+  },
+};
