@@ -3,9 +3,13 @@ import { parseArgs } from 'node:util';
 import { describeMachine, machineLine } from './lib/machine.mjs';
 import { scenarioText } from './lib/report.mjs';
 import { makeScratch } from './lib/scratch.mjs';
+import * as copyFile from './scenarios/copy-file.mjs';
 import { scenarios as http } from './scenarios/http.mjs';
 import * as largeFile from './scenarios/large-file.mjs';
 import * as manyFiles from './scenarios/many-files.mjs';
+import * as receiveFile from './scenarios/receive-file.mjs';
+import * as relay from './scenarios/relay.mjs';
+import * as relayLatency from './scenarios/relay-latency.mjs';
 import * as slowReaders from './scenarios/slow-readers.mjs';
 
 /**
@@ -17,7 +21,16 @@ import * as slowReaders from './scenarios/slow-readers.mjs';
  * @property {(message: string) => void} log
  */
 
-const SCENARIOS = [largeFile, manyFiles, slowReaders, ...http];
+const SCENARIOS = [
+  largeFile,
+  manyFiles,
+  slowReaders,
+  ...http,
+  relay,
+  relayLatency,
+  receiveFile,
+  copyFile,
+];
 const NAMES = SCENARIOS.map(({ name }) => name);
 
 function parseOptions() {

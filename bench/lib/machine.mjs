@@ -44,7 +44,7 @@ export function machineLine(machine) {
     date,
     `commit ${commit}`,
     `load ${loadAverage.toFixed(1)} at the start`,
-    pinned ? 'sender and receiver on a core each' : 'sender and receiver not pinned',
+    pinned ? 'what is measured on one core, its peers on another' : 'nothing pinned to cores',
     capabilities.native ? 'addon loaded' : `no addon: ${capabilities.reason}`,
   ].join(' · ');
 }

@@ -1,4 +1,4 @@
-// The processes of the bench: trials and receivers, each on a core of its own.
+// The processes of the bench: what is measured on one core, all others on another.
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
@@ -25,15 +25,15 @@ function allowedCores() {
     const [first, last = first] = range.split('-').map(Number);
     return Array.from({ length: last - first + 1 }, (_, index) => first + index);
   });
-  return allowed.length < 2 ? undefined : { sender: allowed[0], receiver: allowed[1] };
+  return allowed.length < 2 ? undefined : { measured: allowed[0], peer: allowed[1] };
 }
 
 /**
- * @param {'sender' | 'receiver'} role
+ * @param {'measured' | 'peer'} role
  * @param {string[]} command
  * @param {import('node:child_process').SpawnOptions} options
  */
-function start(role, command, options) {
+export function start(role, command, options) {
   const [file, ...args] = cores ? ['taskset', '-c', `${cores[role]}`, ...command] : command;
   const child = spawn(file, args, options);
   children.add(child);
@@ -47,12 +47,12 @@ function start(role, command, options) {
  * @returns the JSON document that it prints
  */
 export async function runTrial(command) {
-  return JSON.parse(await runPinned('sender', command));
+  return JSON.parse(await runPinned('measured', command));
 }
 
 /**
  * Runs a command to its end.
- * @param {'sender' | 'receiver'} role
+ * @param {'measured' | 'peer'} role
  * @param {string[]} command
  * @returns {Promise<string>} what it prints
  */
@@ -78,14 +78,14 @@ export function nodeTrial(script, parameters, nodeOptions = []) {
   return [process.execPath, ...nodeOptions, path, JSON.stringify(parameters)];
 }
 
-/** Starts a receiver (bench/receiver). @param {string[]} command */
+/** Starts a receiver (bench/receiver), or another peer. @param {string[]} command */
 export function startReceiver(command) {
-  return startService('receiver', command);
+  return startService('peer', command);
 }
 
-/** Starts a server, which sends. @param {string[]} command */
+/** Starts a server, which is measured. @param {string[]} command */
 export function startServer(command) {
-  return startService('sender', command);
+  return startService('measured', command);
 }
 
 /** Starts what prints its port, and ends when its input does. */
@@ -100,11 +100,16 @@ async function startService(role, command) {
     return JSON.parse(value);
   };
   const { port } = await next();
+  /** Has it do something. @param {string} line */
+  const ask = (line) => {
+    child.stdin.write(`${line}\n`);
+    return next();
+  };
   const stop = async () => {
     child.stdin.end();
     await closed;
   };
-  return { pid: child.pid, port, next, stop };
+  return { pid: child.pid, port, next, ask, stop };
 }
 
 /** The command of the receiver in Node.js. @param {'discard' | 'sha256'} mode */

@@ -15,6 +15,10 @@ const FIGURES = {
   requestsPerSecond: ['requests/s', 0],
   cpuMicrosecondsEach: ['CPU us each', 1],
   latencyP99Ms: ['latency p99 ms', 2],
+  roundTripMicroseconds: ['round trip us', 1],
+  roundTripP99Microseconds: ['round trip p99 us', 1],
+  sparseSeconds: ['sparse seconds', 3],
+  sparseMiB: ['sparse MiB on disk', 0],
 };
 
 const LABELS = {
@@ -28,6 +32,12 @@ const LABELS = {
   bun: 'Bun.file()',
   express: 'express.static',
   'express-register': 'express.static under register',
+  relay: 'relay()',
+  'pipe-both': 'a.pipe(b); b.pipe(a)',
+  haproxy: 'HAProxy',
+  'pipe-to-file': 'pipe(createWriteStream())',
+  copy: 'copyFile()',
+  'fs-copy': 'fs.promises.copyFile()',
 };
 
 /**

@@ -11,7 +11,7 @@ export const missing =
 /** In one thread, over kept-alive connections. @param {string} url @param {number} seconds */
 export async function load(url, seconds) {
   const command = ['wrk', '-t1', `-c${CONNECTIONS}`, `-d${seconds}s`, '--latency', url];
-  const text = await runPinned('receiver', command);
+  const text = await runPinned('peer', command);
   const bad = /Socket errors.*|Non-2xx.*/.exec(text)?.[0];
   if (bad) throw new Error(`${url}: ${bad}`);
   const [, latency, unit] = /99%\s+([\d.]+)(us|ms|s)/.exec(text);
