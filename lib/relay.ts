@@ -67,7 +67,11 @@ export async function relay(a: Duplex, b: Duplex, options?: RelayOptions): Promi
     ),
   );
   const [aToB = 0, bToA = 0] = results.map(({ transferred }) => transferred);
-  if (failure) throw new RelayError(failure, aToB, bToA);
+  if (failure) {
+    // Where neither direction can go natively, `a` to `b` tells why, as its fallback would.
+    const refused = results.find((result) => 'code' in result && result.code === 'ERR_NOT_NATIVE');
+    throw new RelayError((refused as TransferError | undefined) ?? failure, aToB, bToA);
+  }
   const fallback = (results as TransferResult[]).find(({ fallback }) => fallback)?.fallback;
   return { aToB, bToA, backend: fallback ? 'stream' : 'splice', ...(fallback && { fallback }) };
 }

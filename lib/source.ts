@@ -2,12 +2,13 @@
 import * as net from 'node:net';
 import * as os from 'node:os';
 import type { Readable } from 'node:stream';
-import { type Claim, claim, readsElsewhere, whyNotNativeSource } from './claim';
+import { type Claim, claim } from './claim';
 import { systemError } from './errors';
 import { because } from './fallback';
 import { type FileSource, type HeldFile, isFileHandle, openFile, parseFile } from './file';
 import { type NativeSegments, TO_THE_END } from './native';
 import type { Fallback } from './options';
+import { readsElsewhere } from './socket-source';
 import { PartsReader } from './stream-backend';
 import { optionalByteCount, optionsObject, typeError, valueError } from './validate';
 
@@ -104,7 +105,7 @@ export function parseSource(
   if (isReadable(source)) {
     if (offset !== undefined) throw valueError('options.offset', 'needs a file as source', offset);
     if (readsElsewhere(source)) {
-      throw valueError('source', 'must be a stream, and reads into a buffer of its own', source);
+      throw valueError('source', 'reads into a buffer of its own (the option onread)', 'a socket');
     }
     return { kind: 'stream', stream: source, length: length ?? Number.POSITIVE_INFINITY };
   }
@@ -265,14 +266,13 @@ function streamSource(stream: Readable, limit: number): OpenSource | Promise<Ope
 }
 
 function claimedSource(own: Claim, limit: number): OpenSource {
-  const { stream } = own;
-  const fallback = whyNotNativeSource(stream);
   return {
     total: undefined,
-    ...(fallback ? { fallback } : { claim: own }),
+    ...(own.fallback && { fallback: own.fallback }),
+    claim: own,
     ranges: [],
     legs: () => [],
-    streamFrom: () => stream,
+    streamFrom: () => own.stream,
     limit,
     close: () => own.end(),
   };

@@ -103,7 +103,29 @@ interface Outlet {
   ended(end: PumpEnd): void;
 }
 
-const EVENTS = ['readable', 'end', 'close'] as const;
+const EVENTS = ['end', 'close'] as const;
+
+/** A stream, and the way in which it is read. */
+export interface PumpSource {
+  stream: Readable;
+  read(): unknown;
+  /** Has it called back when there may be something to read; or no longer. */
+  listen(onReadable: (() => void) | undefined): void;
+}
+
+/** The way of a stream that is nobody else's. */
+export function ownStream(stream: Readable): PumpSource {
+  let listener: (() => void) | undefined;
+  return {
+    stream,
+    read: () => stream.read(),
+    listen: (onReadable) => {
+      if (listener) stream.off('readable', listener);
+      if (onReadable) stream.on('readable', onReadable);
+      listener = onReadable;
+    },
+  };
+}
 
 interface PumpEnd {
   error?: Error;
@@ -118,7 +140,7 @@ interface PumpEnd {
  * accepted. Leaves the source where it is: neither ended nor destroyed, readable at the next byte.
  */
 export class Pump {
-  readonly #source: Readable;
+  readonly #way: PumpSource;
   readonly #outlet: Outlet;
   readonly #onEvent = () => this.#run();
   readonly #onError = (error: Error) => this.#end({ error, side: 'source' });
@@ -127,15 +149,17 @@ export class Pump {
   #running = false;
   #over = false;
 
-  constructor(source: Readable, limit: number, outlet: Outlet) {
-    this.#source = source;
+  constructor(way: PumpSource, limit: number, outlet: Outlet) {
+    this.#way = way;
     this.#left = limit;
     this.#outlet = outlet;
   }
 
   start(): void {
-    for (const event of EVENTS) this.#source.on(event, this.#onEvent);
-    this.#source.on('error', this.#onError);
+    const { stream } = this.#way;
+    for (const event of EVENTS) stream.on(event, this.#onEvent);
+    stream.on('error', this.#onError);
+    this.#way.listen(this.#onEvent);
     this.#run();
   }
 
@@ -158,8 +182,8 @@ export class Pump {
 
   /** False when there is nothing to do but to wait. */
   #next(): boolean {
-    const source = this.#source;
-    const taken: unknown = source.read();
+    const { stream: source } = this.#way;
+    const taken = this.#way.read();
     if (taken === null) {
       if (source.errored) {
         // Its 'error' may be still to come, and is no news then.
@@ -204,8 +228,10 @@ export class Pump {
 
   #detach(): void {
     this.#over = true;
-    for (const event of EVENTS) this.#source.off(event, this.#onEvent);
-    this.#source.off('error', this.#onError);
+    const { stream } = this.#way;
+    for (const event of EVENTS) stream.off(event, this.#onEvent);
+    stream.off('error', this.#onError);
+    this.#way.listen(undefined);
   }
 }
 

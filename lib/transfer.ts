@@ -26,7 +26,7 @@ import {
   type Segment,
   type Source,
 } from './source';
-import { Pump, SourceTruncatedError } from './stream-backend';
+import { ownStream, Pump, SourceTruncatedError } from './stream-backend';
 
 /** What is moved as one: by the engine, or as a stream. */
 type Leg = NativeSegments | Readable;
@@ -80,7 +80,9 @@ class Transfer implements Job {
   };
   readonly #onSourceClose = () => {
     const { source } = this.#arguments;
-    if (source.kind === 'stream') this.#interrupt(closedUnder(source.stream, 'source'));
+    // One that has ended may close while its last bytes are on their way.
+    if (source.kind !== 'stream' || source.stream.readableEnded) return;
+    this.#interrupt(closedUnder(source.stream, 'source'));
   };
   #ignoreSignal: (() => void) | undefined;
   #settled = false;
@@ -202,6 +204,7 @@ class Transfer implements Job {
     if (fallback) {
       if (this.#mayFallBack(fallback)) this.#stream(fallback);
     } else if (source.claim) {
+      this.#backend = 'splice';
       const { claim, limit } = source;
       this.#whenConnected(claim.stream as net.Socket, () => this.#splice(claim, limit));
     } else {
@@ -240,13 +243,13 @@ class Transfer implements Job {
 
   #whenConnected(source: net.Socket, then: () => void): void {
     source.once('close', this.#onSourceClose);
-    if (source.destroyed) this.#fail(closedUnder(source, 'source'));
+    if (source.destroyed && source.readableEnded) this.#done();
+    else if (source.destroyed) this.#fail(closedUnder(source, 'source'));
     else if (!source.connecting) then();
     else source.once('connect', () => (this.#settled ? undefined : then()));
   }
 
   #splice(claim: Claim, limit: number): void {
-    this.#backend = 'splice';
     this.#inEngine = true;
     const fallback = claim.splice(this.#turn as Turn, limit, (completion) => {
       this.#inEngine = false;
@@ -322,7 +325,7 @@ class Transfer implements Job {
   #pumpFrom(stream: Readable, limit: number, then: () => void): void {
     const turn = this.#turn as Turn;
     stream.off('close', this.#onSourceClose); // a pump listens itself
-    this.#pump = new Pump(stream, limit, {
+    this.#pump = new Pump(this.#source?.claim ?? ownStream(stream), limit, {
       write: (chunk, done) => turn.write(chunk, done),
       accepted: (bytes) => {
         this.#transferred += bytes;
@@ -361,11 +364,18 @@ class Transfer implements Job {
     const { sink, endSink } = this.#arguments;
     if (endSink && sink.kind === 'stream') sink.stream.end();
     this.#reportEnd();
-    this.#resolve({
+    const result = {
       transferred: this.#transferred,
       backend: this.#backend,
       ...(this.#backend === 'stream' && this.#fallback && { fallback: this.#fallback }),
-    });
+    };
+    this.#settle(() => this.#resolve(result));
+  }
+
+  /** When the source is its reader's again. */
+  #settle(settle: () => void): void {
+    if (this.#source?.claim) process.nextTick(settle);
+    else settle();
   }
 
   /** The sink refused bytes. One that was destroyed by now knows better why. */
@@ -385,18 +395,17 @@ class Transfer implements Job {
     const promised = failure instanceof SourceTruncatedError && sink.kind === 'stream';
     if (promised && isMessage(sink.stream)) breakOff(sink.stream, failure);
     this.#turn?.release(sinkError);
-    this.#reject(
-      new TransferError(failure.message, {
-        // An error without a code is somebody's own, given to destroy().
-        code: failure.code ?? 'ERR_STREAM_PREMATURE_CLOSE',
-        errno: failure.errno,
-        syscall: failure.syscall,
-        cause: failure.cause ?? (failure instanceof Error ? failure : undefined),
-        transferred: this.#transferred,
-        backend: this.#backend,
-        residual,
-      }),
-    );
+    const error = new TransferError(failure.message, {
+      // An error without a code is somebody's own, given to destroy().
+      code: failure.code ?? 'ERR_STREAM_PREMATURE_CLOSE',
+      errno: failure.errno,
+      syscall: failure.syscall,
+      cause: failure.cause ?? (failure instanceof Error ? failure : undefined),
+      transferred: this.#transferred,
+      backend: this.#backend,
+      residual,
+    });
+    this.#settle(() => this.#reject(error));
   }
 
   #letGo(): void {

@@ -166,7 +166,7 @@ test('a socket that reads into a buffer of its own has it at the symbol kBuffer'
   };
   const buffer = Buffer.alloc(10);
   const onread = { buffer, callback: () => true };
-  expect(read(new net.Socket({ onread }))).toBe(buffer);
+  expect(read(new net.Socket({ onread } as net.SocketConstructorOpts))).toBe(buffer);
   expect(read(new net.Socket())).toBeFalsy();
 });
 

@@ -1,0 +1,169 @@
+// A socket, or a pipe, as a source of which native code takes the bytes.
+//
+// `pause()` doesn't stop libuv, so the handle is told to stop reading, and what Node has read by then
+// goes first. Afterwards JavaScript reads on at the very next byte.
+//
+// What Node does not document of sockets as sources is touched here: `_read`, `parser`, `bytesRead`'s
+// getter, the symbol kBuffer.
+import { IncomingMessage } from 'node:http';
+import * as net from 'node:net';
+import type { Readable } from 'node:stream';
+import { because } from './fallback';
+import { Gate } from './gate';
+import { endpointOf, handleOf, isKernelHandle, noHandle } from './handle';
+import { IdleGuard } from './idle';
+import type { Turn } from './lease';
+import type { Completion } from './native';
+import type { Fallback } from './options';
+
+interface Internals {
+  _read(size: number): void;
+  read: unknown;
+  push: unknown;
+  unshift: unknown;
+  parser?: unknown;
+}
+
+const own = net.Socket.prototype as unknown as Internals;
+const bytesReadOf = Object.getOwnPropertyDescriptor(net.Socket.prototype, 'bytesRead')?.get;
+
+/** Why native code can't take a stream's bytes; undefined when it can, as far as is known by now. */
+export function whyNotNativeSource(stream: Readable): Fallback | undefined {
+  if (stream instanceof IncomingMessage) return PARSED;
+  if ((stream as { encrypted?: boolean }).encrypted === true) {
+    return because('TLS', 'the source decrypts what it reads');
+  }
+  if (!(stream instanceof net.Socket)) {
+    const name = stream.constructor?.name ?? 'stream';
+    return because('SOURCE_STREAM', `the source is not a socket but a ${name}`);
+  }
+  const internals = stream as unknown as Internals;
+  if (internals.parser) return PARSED;
+  if (stream.readableEncoding !== null) return ENCODED;
+  const { _read, push, unshift } = internals;
+  const isOwn =
+    (_read === own._read || sources.get(stream)?.reads === _read) &&
+    Gate.isNodesOwn(stream, own.read) &&
+    push === own.push &&
+    unshift === own.unshift;
+  if (!isOwn) return OVERRIDDEN;
+  const handle = handleOf(stream);
+  return handle === null || isKernelHandle(handle) ? undefined : noHandle('source');
+}
+
+const PARSED = because('SOURCE_PARSED', "the source is read by Node's HTTP parser");
+const ENCODED = because('SOURCE_ENCODED', 'the source decodes what it reads: setEncoding()');
+const OVERRIDDEN = because(
+  'SOURCE_OVERRIDDEN',
+  "the source's read, _read or push is not Node's own",
+);
+
+/** Whether a socket reads into a buffer of its own (the option `onread`), and so is no stream. */
+export function readsElsewhere(stream: object): boolean {
+  if (!(stream instanceof net.Socket)) return false;
+  const symbols = Object.getOwnPropertySymbols(stream);
+  const symbol = symbols.find(({ description }) => description === 'kBuffer');
+  return symbol !== undefined && Boolean((stream as unknown as Record<symbol, unknown>)[symbol]);
+}
+
+const sources = new WeakMap<Readable, SocketSource>();
+
+/** A socket, or a pipe, whose bytes native code takes from time to time. */
+export class SocketSource {
+  readonly #socket: net.Socket;
+  readonly #guard: IdleGuard;
+  /** Bytes that native code has taken by now, but for the move in hand. */
+  #taken = 0;
+  #moving: (() => number) | undefined;
+  #isTaken = false;
+  /** Whether Node was reading, or has wanted to since. */
+  #wantsToRead = false;
+  /** In the place of the socket's `_read`. */
+  readonly reads: Internals['_read'];
+
+  static of(socket: net.Socket): SocketSource {
+    let source = sources.get(socket);
+    if (!source) {
+      source = new SocketSource(socket);
+      sources.set(socket, source);
+    }
+    return source;
+  }
+
+  private constructor(socket: net.Socket) {
+    this.#socket = socket;
+    this.#guard = IdleGuard.of(socket);
+    this.reads = (size) => {
+      if (this.#isTaken) this.#wantsToRead = true;
+      else own._read.call(socket, size);
+    };
+    Object.defineProperty(socket, '_read', {
+      configurable: true,
+      writable: true,
+      value: this.reads,
+    });
+    Object.defineProperty(socket, 'bytesRead', {
+      configurable: true,
+      get: () => {
+        const bytes: number | undefined = bytesReadOf?.call(socket);
+        return bytes === undefined ? undefined : bytes + this.#takenInAll();
+      },
+    });
+  }
+
+  /** Node reads no more. */
+  take(): void {
+    const handle = handleOf(this.#socket);
+    this.#isTaken = true;
+    this.#wantsToRead = handle?.reading === true;
+    if (!handle || !this.#wantsToRead) return;
+    handle.reading = false;
+    handle.readStop?.();
+  }
+
+  /**
+   * Has native code move `head`, which Node has read, and what comes behind it, up to `limit` bytes in
+   * all, and calls `ended` once. Where it can't, returns why, and `head` is back in the stream.
+   */
+  splice(
+    turn: Turn,
+    head: Buffer,
+    limit: number,
+    ended: (completion: Completion) => void,
+  ): Fallback | undefined {
+    const source = endpointOf(this.#socket, 'source');
+    if ('code' in source) return this.#refused(head, source);
+    const length = Number.isFinite(limit) ? limit - head.length : undefined;
+    const taken = () => Math.max(0, turn.moved() - head.length);
+    this.#moving = taken;
+    this.#guard.begin(taken);
+    const end = (bytes: number) => {
+      this.#guard.end(taken);
+      this.#moving = undefined;
+      this.#taken += bytes;
+    };
+    const fallback = turn.splice({ source, head, length }, (completion) => {
+      const { value, residual } = completion;
+      end(value + (residual?.length ?? 0) - head.length);
+      ended(completion);
+    });
+    if (!fallback) return undefined;
+    end(0);
+    return this.#refused(head, fallback);
+  }
+
+  #refused(head: Buffer, fallback: Fallback): Fallback {
+    if (head.length > 0) this.#socket.unshift(head);
+    return fallback;
+  }
+
+  /** Node reads on, where it did or has wanted to since. */
+  giveBack(): void {
+    this.#isTaken = false;
+    if (this.#wantsToRead && !this.#socket.destroyed) own._read.call(this.#socket, 0);
+  }
+
+  #takenInAll(): number {
+    return this.#taken + (this.#moving?.() ?? 0);
+  }
+}
