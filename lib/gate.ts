@@ -6,11 +6,6 @@
 // What Node does not document of streams is touched here: the setter of `readableFlowing`.
 import type { Readable } from 'node:stream';
 
-/** Without the events of pause() and resume(). */
-function setFlowing(stream: Readable, flowing: boolean | null): void {
-  (stream as { readableFlowing: boolean | null }).readableFlowing = flowing;
-}
-
 type Flow = 'paused' | 'flowing' | undefined;
 
 const gates = new WeakMap<Readable, Gate>();
@@ -18,6 +13,7 @@ const gates = new WeakMap<Readable, Gate>();
 export class Gate {
   readonly #stream: Readable;
   readonly #read: Readable['read'];
+  readonly #gatedRead: Readable['read'];
   readonly #pause: Readable['pause'];
   readonly #resume: Readable['resume'];
   #closed = false;
@@ -42,10 +38,9 @@ export class Gate {
     this.#read = read;
     this.#pause = pause;
     this.#resume = resume;
-    this.#replace('read', (size?: number) =>
-      // Of 0 bytes: Node's own, to have more read.
-      this.#closed && size !== 0 ? null : read.call(stream, size),
-    );
+    // Of 0 bytes: Node's own, to have more read.
+    this.#gatedRead = (size) => (this.#closed && size !== 0 ? null : read.call(stream, size));
+    this.#replace('read', this.#gatedRead);
     this.#replace('pause', () => this.#wish('paused', pause));
     this.#replace('resume', () => this.#wish('flowing', resume));
     this.#replace('emit', (...args: Parameters<Readable['emit']>) => {
@@ -72,7 +67,7 @@ export class Gate {
   static isNodesOwn(stream: Readable, read: unknown): boolean {
     const gate = gates.get(stream);
     if (!gate) return stream.read === read;
-    return gate.#read === read && Object.hasOwn(stream, 'read');
+    return gate.#read === read && stream.read === gate.#gatedRead;
   }
 
   close(): void {
@@ -131,4 +126,9 @@ export class Gate {
     // Whoever has read nothing while the gate was closed doesn't know that there is something.
     if (isRead && stream.readableLength > 0) stream.emit('readable');
   }
+}
+
+/** Without the events of pause() and resume(). */
+function setFlowing(stream: Readable, flowing: boolean | null): void {
+  (stream as { readableFlowing: boolean | null }).readableFlowing = flowing;
 }

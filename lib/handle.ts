@@ -1,7 +1,7 @@
 // The descriptors of Node's sockets.
 //
 // What Node does not document of handles is touched here: `_handle`, `fd`, the names of their
-// classes; and `reading`, `readStop` for claim.ts.
+// classes; and `reading`, `readStop` for socket-source.ts.
 import type * as net from 'node:net';
 import { because } from './fallback';
 import { addon, type Endpoint } from './native';

@@ -1,5 +1,5 @@
-// What lib/lease.ts, claim.ts, handle.ts, idle.ts, http.ts and read-stream.ts rely on and Node does not
-// document. When a release of Node changes any of it, this fails, and says what.
+// What lib/lease.ts, gate.ts, socket-source.ts, handle.ts, idle.ts, http.ts and read-stream.ts rely on and
+// Node does not document. When a release of Node changes any of it, this fails, and says what.
 import { once } from 'node:events';
 import * as fs from 'node:fs';
 import * as http from 'node:http';
@@ -120,7 +120,7 @@ test('bytesWritten is a getter of the prototype', () => {
   expect(property?.get).toBeTypeOf('function');
 });
 
-// lib/claim.ts: sockets as sources.
+// lib/gate.ts, lib/socket-source.ts: sockets as sources.
 
 test('readStop() keeps libuv from reading, and _read(), of the prototype, starts it again', async () => {
   const { sink, peer } = await link();
@@ -141,16 +141,28 @@ test('readStop() keeps libuv from reading, and _read(), of the prototype, starts
   await vi.waitFor(() => expect(peer.readableLength).toBe(5));
 });
 
-test("a 'readable' listener keeps 'data' from those who listen for it; without it they get it", async () => {
+test('readableFlowing has a setter, which emits nothing: what comes stays in the stream', async () => {
   const { sink, peer } = await link();
-  const onData = vi.fn();
-  const onReadable = () => {};
-  peer.on('data', onData).on('readable', onReadable).resume();
+  const seen = vi.fn();
+  for (const event of ['data', 'pause', 'resume']) peer.on(event, seen);
+  peer.resume();
+  await vi.waitFor(() => expect(seen).toHaveBeenCalledTimes(1)); // 'resume'
+  (peer as { readableFlowing: boolean | null }).readableFlowing = false;
   sink.write('there');
   await vi.waitFor(() => expect(peer.readableLength).toBe(5));
-  expect(onData).not.toHaveBeenCalled();
-  peer.off('readable', onReadable);
-  await vi.waitFor(() => expect(onData).toHaveBeenCalledWith(Buffer.from('there')));
+  expect(peer.readableFlowing).toBe(false);
+  expect(seen).toHaveBeenCalledTimes(1);
+});
+
+test("'readable' is emitted, and read() emits 'data', whether anybody listens or not", async () => {
+  const { sink, peer } = await link();
+  const emit = vi.spyOn(peer, 'emit');
+  (peer as { readableFlowing: boolean | null }).readableFlowing = false;
+  expect(peer.read()).toBeNull();
+  sink.write('there');
+  await vi.waitFor(() => expect(emit).toHaveBeenCalledWith('readable'));
+  const chunk = peer.read();
+  expect(emit).toHaveBeenCalledWith('data', chunk);
 });
 
 test('bytesRead is a getter of the prototype', () => {
