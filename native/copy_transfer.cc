@@ -26,14 +26,7 @@ int CopyTransfer::own() {
     fail(Call::dup, error);
     return error;
   }
-  const sys::Result copy = sys::duplicate(sink_.fd);
-  if (!copy.ok()) {
-    fail(Call::dup, copy.error);
-    return copy.error;
-  }
-  own_sink_ = UniqueFd(static_cast<int>(copy.value));
-  sink_.fd = own_sink_.get();
-  return 0;
+  return duplicate(&sink_.fd, &own_sink_);
 }
 
 Outcome CopyTransfer::step(uint64_t budget) {

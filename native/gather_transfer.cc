@@ -26,14 +26,7 @@ int GatherTransfer::own() {
     fail(Call::dup, error);
     return error;
   }
-  const sys::Result copy = sys::duplicate(sink_);
-  if (!copy.ok()) {
-    fail(Call::dup, copy.error);
-    return copy.error;
-  }
-  own_sink_ = UniqueFd(static_cast<int>(copy.value));
-  sink_ = own_sink_.get();
-  return 0;
+  return duplicate(&sink_, &own_sink_);
 }
 
 Backend GatherTransfer::backend() const {

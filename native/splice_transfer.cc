@@ -18,16 +18,8 @@ SpliceTransfer::SpliceTransfer(End source, End sink, std::vector<uint8_t> head, 
     : source_(source), sink_(sink), head_(std::move(head)), left_(length) {}
 
 int SpliceTransfer::own() {
-  for (auto [end, owner] : {std::pair{&source_, &own_source_}, std::pair{&sink_, &own_sink_}}) {
-    const sys::Result copy = sys::duplicate(end->fd);
-    if (!copy.ok()) {
-      fail(Call::dup, copy.error);
-      return copy.error;
-    }
-    *owner = UniqueFd(static_cast<int>(copy.value));
-    end->fd = owner->get();
-  }
-  return 0;
+  const int error = duplicate(&source_.fd, &own_source_);
+  return error ? error : duplicate(&sink_.fd, &own_sink_);
 }
 
 Outcome SpliceTransfer::step(uint64_t budget) {

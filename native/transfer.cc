@@ -2,6 +2,8 @@
 
 #include <errno.h>
 
+#include "syscalls.h"
+
 namespace zerocopy {
 namespace {
 
@@ -26,6 +28,17 @@ Outcome Transfer::fail(Call call, int error) {
   failed_call_ = call;
   error_ = error;
   return Outcome::failed;
+}
+
+int Transfer::duplicate(int* fd, UniqueFd* owner) {
+  const sys::Result copy = sys::duplicate(*fd);
+  if (!copy.ok()) {
+    fail(Call::dup, copy.error);
+    return copy.error;
+  }
+  *owner = UniqueFd(static_cast<int>(copy.value));
+  *fd = owner->get();
+  return 0;
 }
 
 Outcome Transfer::fail_or_unsupported(Call call, int error, bool nothing_moved) {

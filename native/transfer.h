@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "file.h"
+#include "unique_fd.h"
 
 namespace zerocopy {
 
@@ -101,6 +102,8 @@ class Transfer {
   void count(uint64_t bytes) {
     transferred_.store(transferred() + bytes, std::memory_order_relaxed);
   }
+  // For own(): puts a duplicate of our own in the place of a descriptor. An errno on failure.
+  int duplicate(int* fd, UniqueFd* owner);
   void blame_source() { source_failed_ = true; }
   // As fail(), and tells whether that may mean that the kernel can't serve this pair at all.
   Outcome fail_or_unsupported(Call call, int error, bool nothing_moved);
