@@ -1,5 +1,4 @@
 // Copies of whole files.
-
 import { constants } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import * as fs from 'node:fs/promises';
@@ -28,6 +27,8 @@ export interface CopyFileOptions {
 const OPTIONS = ['exclusive', 'holes', 'signal', 'onProgress', 'backend'] as const;
 const { O_RDONLY, O_WRONLY, O_CREAT, O_EXCL, O_NONBLOCK = 0, O_NOCTTY = 0 } = constants;
 const MODE_BITS = 0o7777;
+/** CIFS_SUPER_MAGIC and SMB2_SUPER_MAGIC, of statfs(2). */
+const CIFS = new Set([0xff534d42, 0xfe534d42]);
 
 /**
  * Copies a file, by reference where the file system can (btrfs, xfs), else inside the kernel: what
@@ -131,9 +132,15 @@ class Copy {
       // A hole at the end has left it shorter. No more than that: xfs would copy a shared last block.
       const { size } = await this.#sink.stat();
       if (size < result.transferred) await this.#sink.truncate(result.transferred);
-      await this.#sink.chmod(mode);
+      await this.#sink.chmod(mode).catch((error) => this.#unlessCifs(error));
     }
     return result;
+  }
+
+  /** A share that knows nothing of modes refuses them: no failure, as with fs.copyFile(). */
+  async #unlessCifs(error: NodeJS.ErrnoException): Promise<void> {
+    const { type } = await fs.statfs(this.#to);
+    if (error.code !== 'EPERM' || !CIFS.has(type)) throw error;
   }
 
   async #openSink(mode: number): Promise<FileHandle> {

@@ -35,6 +35,7 @@ export class FileSink implements Turn {
   readonly #sink: ParsedFileSink;
   /** What is written to: a descriptor of our own, but for one that can't be held. */
   #fd = -1;
+  #opening = false;
   #isOpen = false;
   /** Why native code can't write to it. */
   #fallback: Fallback | undefined;
@@ -58,22 +59,30 @@ export class FileSink implements Turn {
 
   /** Opens it. Throws, with nothing written, where the source's own bytes would be overwritten. */
   async open(source: OpenSource): Promise<this> {
+    this.#opening = true;
+    try {
+      await this.#open(source);
+      if (this.#abandoned) throw new Error('abandoned');
+      return this;
+    } catch (error) {
+      this.#opening = false;
+      this.abandon();
+      throw error;
+    } finally {
+      this.#opening = false;
+    }
+  }
+
+  async #open(source: OpenSource): Promise<void> {
     const { file, flags } = this.#sink;
     const emptying = typeof file === 'string' ? EMPTYING[flags] : undefined;
     if (typeof file === 'string') {
       this.#fd = await openPath(file, emptying ?? flags);
       this.#isOpen = true;
     }
-    try {
-      await this.#refuseOverlap(source, emptying !== undefined);
-      if (this.#abandoned) throw new Error('abandoned');
-      if (typeof file === 'string' && emptying !== undefined) await this.#empty();
-      this.#fallback = this.#whyNotNative();
-    } catch (error) {
-      this.abandon();
-      throw error;
-    }
-    return this;
+    await this.#refuseOverlap(source, emptying !== undefined);
+    if (emptying !== undefined && !this.#abandoned) await this.#empty();
+    this.#fallback = this.#whyNotNative();
   }
 
   /** Only what is a file: a device or a pipe has nothing that could be cut off. */
@@ -207,6 +216,8 @@ export class FileSink implements Turn {
   /** Leaves the file as it is. */
   abandon(): void {
     this.#abandoned = true;
+    // Not under a call that is on its way: the number might be another file's when it is made.
+    if (this.#opening) return;
     if (this.#writing) this.#afterWrite = () => this.#close(() => {});
     else this.#close(() => {});
   }
