@@ -7,7 +7,7 @@ import { openPath } from './file';
 import type { Flow, Turn } from './lease';
 import { addon, type Completion, type FileEndpoint, type NativeSegments } from './native';
 import type { Fallback } from './options';
-import type { FileRange, OpenSource } from './source';
+import type { OpenRange, OpenSource } from './source';
 import { valueError } from './validate';
 
 const fstat = promisify(fs.fstat);
@@ -107,7 +107,7 @@ export class FileSink implements Turn {
     if (!target.isFile()) return;
     const start = await this.#start(Number(target.size));
     const end = start + (total ?? Number.POSITIVE_INFINITY);
-    const overlaps = ({ offset, length = Number.POSITIVE_INFINITY }: FileRange) =>
+    const overlaps = ({ offset, length = Number.POSITIVE_INFINITY }: OpenRange) =>
       empties || (offset < end && start < offset + length);
     for (const fd of new Set(ranges.map(({ fd }) => fd))) {
       const { ino, dev } = await fstat(fd, { bigint: true });

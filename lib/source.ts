@@ -45,18 +45,19 @@ interface FilePart {
   length: number | undefined;
 }
 
-/** A piece of a source that is open. An undefined length: to the end, wherever that is. */
-export type Part =
-  | MemoryPart
-  | {
-      fd: number;
-      offset: number;
-      length: number | undefined;
-      /** Whether it is read by offset; if not, wherever its descriptor stands. */
-      seekable: boolean;
-      /** Whether it must have `length` bytes; if not, it may end before them. */
-      sizeKnown: boolean;
-    };
+/** A range of an open file. An undefined length: to the end, wherever that is. */
+export interface OpenRange {
+  fd: number;
+  offset: number;
+  length: number | undefined;
+  /** Whether it is read by offset; if not, wherever its descriptor stands. */
+  seekable: boolean;
+  /** Whether it must have `length` bytes; if not, it may end before them. */
+  sizeKnown: boolean;
+}
+
+/** A piece of a source that is open. */
+export type Part = MemoryPart | OpenRange;
 
 /** A source ready to be moved. */
 export interface OpenSource {
@@ -75,16 +76,9 @@ export interface OpenSource {
   /** For a stream: most bytes to take from it. */
   limit: number;
   /** What of files it is made of. */
-  ranges: FileRange[];
+  ranges: OpenRange[];
   /** Closes what was opened here; a stream of the caller's stays as it is. */
   close(): void;
-}
-
-/** A range of an open file; an undefined length: to the end, wherever that is. */
-export interface FileRange {
-  fd: number;
-  offset: number;
-  length: number | undefined;
 }
 
 const SEGMENT_KEYS = ['file', 'offset', 'length'] as const;

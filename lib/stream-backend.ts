@@ -1,7 +1,7 @@
 // What the stream backend is made of: a stream over a gather list, and the pump.
 import * as fs from 'node:fs';
 import { Readable } from 'node:stream';
-import type { Part } from './source';
+import type { OpenRange, Part } from './source';
 
 /** As fs.createReadStream's default. */
 export const CHUNK_BYTES = 64 * 1024;
@@ -43,7 +43,7 @@ export class PartsReader extends Readable {
     }
   }
 
-  #readFile(part: Extract<Part, { fd: number }>, count: number): void {
+  #readFile(part: OpenRange, count: number): void {
     const buffer = Buffer.allocUnsafe(count);
     const position = part.seekable ? part.offset + this.#within : null;
     this.#reading = true;
