@@ -17,7 +17,11 @@ CopyTransfer::CopyTransfer(Sink sink, std::vector<Segment> segments)
 
 // Where blocks are shared, holes are too.
 CopyTransfer::Way CopyTransfer::first_way() const {
-  if (sink_.holes != Holes::filled) return Way::copy_file_range;
+  return sink_.holes == Holes::filled ? second_way() : Way::copy_file_range;
+}
+
+// sendfile writes at the sink's own position, which only its owner may move.
+CopyTransfer::Way CopyTransfer::second_way() const {
   return sink_.offset < 0 || sink_.may_seek ? Way::sendfile : Way::read;
 }
 
@@ -91,9 +95,7 @@ bool CopyTransfer::copy_file(uint64_t* budget, Outcome* outcome) {
 }
 
 bool CopyTransfer::try_next_way() {
-  way_ = way_ == Way::copy_file_range ? Way::sendfile : Way::read;
-  // sendfile writes at the sink's own position, which only its owner may move.
-  if (way_ == Way::sendfile && sink_.offset >= 0 && !sink_.may_seek) way_ = Way::read;
+  way_ = way_ == Way::copy_file_range ? second_way() : Way::read;
   way_has_moved_ = false;
   fail(Call::none, 0);
   return true;

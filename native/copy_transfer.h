@@ -43,6 +43,7 @@ class CopyTransfer : public Transfer {
 
   const Segment& current() const { return segments_[index_]; }
   Way first_way() const;
+  Way second_way() const;
   void advance(uint64_t bytes);
   bool write_memory(uint64_t* budget, Outcome* outcome);
   bool copy_file(uint64_t* budget, Outcome* outcome);

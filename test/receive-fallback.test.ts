@@ -267,6 +267,24 @@ test('SOURCE_OVERRIDDEN: a socket whose reading somebody has replaced', async ()
   }
 });
 
+test('SOURCE_HANDLE: a socket that has never been connected', async () => {
+  const { sink } = await fileTarget('path');
+  await expectNotNative(new net.Socket(), sink, 'SOURCE_HANDLE');
+});
+
+test('SOURCE_BLOCKING: a thread of ours would wait in such a pipe', async () => {
+  const { source, writer } = await pipeEnds();
+  const { sink, path } = await fileTarget('path');
+  const { _handle: handle } = source as unknown as {
+    _handle: { setBlocking(on: boolean): number };
+  };
+  expect(handle.setBlocking(true)).toBe(0);
+  await expectNotNative(source, sink, 'SOURCE_BLOCKING');
+  writer.end('there');
+  byStreams(await transfer(source, sink), 'SOURCE_BLOCKING', 5);
+  expect(fs.readFileSync(path, 'utf8')).toBe('there');
+});
+
 test('other Readables and Writables', async () => {
   const through = new PassThrough();
   const { sink, path } = await fileTarget('path');
