@@ -71,13 +71,15 @@ export class Claim implements PumpSource {
   #readBuffered(most: number): Buffer {
     const chunks: Buffer[] = [];
     for (let left = most; left > 0; ) {
-      const size = Math.min(left, this.stream.readableLength) || undefined;
+      const { readableLength, readableHighWaterMark } = this.stream;
+      // Who asks for a number beyond the highWaterMark raises it, for good.
+      const size = left < readableLength ? Math.min(left, readableHighWaterMark || 1) : undefined;
       const chunk = this.read(size) as Buffer | null;
       if (chunk === null) break;
       chunks.push(chunk);
       left -= chunk.length;
     }
-    return Buffer.concat(chunks);
+    return chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks);
   }
 
   /** Lets Node read on, for this claim's holder. */

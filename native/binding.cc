@@ -256,7 +256,9 @@ Napi::Value send_now(const Napi::CallbackInfo& info) {
                                       static_cast<uint64_t>(offset_argument(info, 5))));
   GatherTransfer transfer(int_argument(info, 0), std::move(segments), endpoint_argument(info, 1));
   Outcome outcome;
-  if (!transfer.step_if_short(&outcome)) return Napi::Boolean::New(env, false);
+  if (!transfer.step_if_short(&outcome, kShortStretchBytes)) {
+    return Napi::Boolean::New(env, false);
+  }
   Environment::of(env).report({0, outcome, static_cast<double>(transfer.transferred()),
                                transfer.backend(), transfer.failed_call(), transfer.error(),
                                outcome == Outcome::done && transfer.is_at_file_end()});

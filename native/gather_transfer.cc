@@ -34,8 +34,8 @@ Backend GatherTransfer::backend() const {
   return sink_kind_ == Endpoint::pipe ? Backend::splice : Backend::sendfile;
 }
 
-bool GatherTransfer::step_if_short(Outcome* outcome) {
-  if (total_ > kShortWayBytes) return false;
+bool GatherTransfer::step_if_short(Outcome* outcome, uint64_t most) {
+  if (total_ > most) return false;
   if (send_by_reading(outcome)) return true;
   if (!everything_is_resident()) return false;
   known_resident_ = true;

@@ -53,6 +53,19 @@ describe.each(backends)('%s', (backend) => {
       expect((await received).equals(content)).toBe(true);
     });
 
+    test('its highWaterMark, though Node reads ahead and beyond it', async () => {
+      const { source, writer } = await used(1, { side });
+      const { readableHighWaterMark } = source;
+      source.on('readable', () => {});
+      writer.end(pattern(4 * MIB));
+      for (let i = 0; i < 4; i++) {
+        await until(() => source.readableLength > 0, 'Node has read ahead');
+        const { sink } = await fileTarget('path');
+        expectSpliced(await transfer(source, sink, { backend, length: MIB }), backend, MIB);
+        expect(source.readableHighWaterMark).toBe(readableHighWaterMark);
+      }
+    });
+
     test('backpressure: what nobody reads stays with the writer', async () => {
       const { source, writer } = await used(100_000, { side, kind: 'unix', buffers: 4096 });
       const content = pattern(MIB);
