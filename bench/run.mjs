@@ -5,6 +5,9 @@ import { scenarioText } from './lib/report.mjs';
 import { makeScratch } from './lib/scratch.mjs';
 import * as copyFile from './scenarios/copy-file.mjs';
 import { scenarios as http } from './scenarios/http.mjs';
+import { scenarios as kafkaFetch } from './scenarios/kafka-fetch.mjs';
+import { scenarios as kafkaFetch1Gbit } from './scenarios/kafka-fetch-1gbit.mjs';
+import * as kafkaProduce from './scenarios/kafka-produce.mjs';
 import * as largeFile from './scenarios/large-file.mjs';
 import * as manyFiles from './scenarios/many-files.mjs';
 import * as receiveFile from './scenarios/receive-file.mjs';
@@ -30,6 +33,9 @@ const SCENARIOS = [
   relayLatency,
   receiveFile,
   copyFile,
+  ...kafkaFetch,
+  ...kafkaFetch1Gbit,
+  kafkaProduce,
 ];
 const NAMES = SCENARIOS.map(({ name }) => name);
 

@@ -1,4 +1,5 @@
 import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import os from 'node:os';
 import { capabilities } from 'zerocopy';
 import { repository } from './paths.mjs';
@@ -15,8 +16,18 @@ export function describeMachine() {
     loadAverage: os.loadavg()[0],
     commit: describeCommit(),
     pinned,
+    congestionControl: congestionControl(),
     capabilities: capabilities(),
   };
+}
+
+/** BBR sets a timer for each packet, which over loopback may cost as much as all else in sending. */
+function congestionControl() {
+  try {
+    return readFileSync('/proc/sys/net/ipv4/tcp_congestion_control', 'utf8').trim();
+  } catch {
+    return 'unknown';
+  }
 }
 
 function describeCommit() {
@@ -35,7 +46,8 @@ function git(...args) {
 
 /** @param {ReturnType<typeof describeMachine>} machine */
 export function machineLine(machine) {
-  const { cpu, cores, kernel, node, date, commit, loadAverage, pinned, capabilities } = machine;
+  const { cpu, cores, kernel, node, date, commit, loadAverage } = machine;
+  const { pinned, congestionControl, capabilities } = machine;
   return [
     cpu,
     `${cores} cores`,
@@ -43,6 +55,7 @@ export function machineLine(machine) {
     `Node.js ${node}`,
     date,
     `commit ${commit}`,
+    `TCP ${congestionControl}`,
     `load ${loadAverage.toFixed(1)} at the start`,
     pinned ? 'what is measured on one core, its peers on another' : 'nothing pinned to cores',
     capabilities.native ? 'addon loaded' : `no addon: ${capabilities.reason}`,

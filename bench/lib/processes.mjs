@@ -8,7 +8,7 @@ import { fromBench } from './paths.mjs';
 const TRIAL_TIMEOUT_MS = 120_000;
 
 /** The first two cores that this process may use, if it may use two and `taskset` is there. */
-const cores = allowedCores();
+export const cores = allowedCores();
 
 export const pinned = cores !== undefined;
 

@@ -63,3 +63,15 @@ export function startReadings(loopDelay) {
     };
   };
 }
+
+/**
+ * Seconds that a core has had nothing to do, to a hundredth. All else is what somebody, or the
+ * kernel's own work (interrupts, packets), has used.
+ * @param {number} core
+ */
+export function idleSecondsOf(core) {
+  const stat = readFileSync('/proc/stat', 'utf8');
+  const fields = new RegExp(`^cpu${core} (.*)$`, 'm').exec(stat)[1].split(' ');
+  const [idle, waiting] = [fields[3], fields[4]];
+  return (Number(idle) + Number(waiting)) / 100; // USER_HZ
+}

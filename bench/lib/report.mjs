@@ -5,7 +5,12 @@ const FIGURES = {
   seconds: ['seconds', 3],
   megabytesPerSecond: ['MB/s', 0],
   cpuSeconds: ['process CPU s', 3],
+  cpuPercent: ['process CPU %', 1],
+  coreBusyPercent: ['core busy %', 1],
   jsThreadSeconds: ['JS thread CPU s', 4],
+  jsMicrosecondsPerFetch: ['JS us a fetch', 1],
+  cpuMicrosecondsPerMiB: ['process CPU us/MiB', 0],
+  jsMicrosecondsPerMiB: ['JS thread us/MiB', 1],
   loopUtilization: ['loop utilization', 3],
   loopDelayP99Ms: ['loop delay p99 ms', 2],
   transfers: ['transfers', 0],
@@ -25,7 +30,10 @@ const LABELS = {
   'sendfile-c': 'sendfile loop in C',
   transfer: 'transfer()',
   pipe: 'createReadStream().pipe()',
+  'pipe-64k': 'createReadStream().pipe(), 64 KiB',
+  'pipe-256k': 'createReadStream().pipe(), 256 KiB',
   'pipe-1m': 'createReadStream().pipe(), 1 MiB',
+  'pipe-4m': 'createReadStream().pipe(), 4 MiB',
   zerocopy: 'createReadStream().pipe() of zerocopy',
   readfile: 'end(await readFile())',
   memory: 'end(buffer), from memory',
@@ -38,6 +46,8 @@ const LABELS = {
   'pipe-to-file': 'pipe(createWriteStream())',
   copy: 'copyFile()',
   'fs-copy': 'fs.promises.copyFile()',
+  'produce-splice': 'socket to segment by splice',
+  'produce-memory': 'through memory',
 };
 
 /**
@@ -104,11 +114,17 @@ export function checksTable(checks) {
   return table([['ratio of medians', 'target', 'seen', ''], ...rows], 1);
 }
 
-/** @param {object} result of a scenario */
-export function scenarioText({ name, title, rounds, ways, checks, missing }) {
+/**
+ * @param {object} result of a scenario: `ways`, or `parts` that have a title and ways of their own;
+ *   `notes` are lines of text
+ */
+export function scenarioText(result) {
+  const { name, title, rounds, ways, parts = [], notes = [], checks, missing } = result;
   return [
     `${name}: ${title}; ${rounds === 1 ? '1 round' : `${rounds} rounds`}`,
     Object.keys(ways).length > 0 && waysTable(ways),
+    ...parts.map((part) => `${part.title}:\n${waysTable(part.ways)}`),
+    notes.length > 0 && notes.join('\n'),
     checks.length > 0 && checksTable(checks),
     missing.length > 0 && missing.map((reason) => `missing: ${reason}`).join('\n'),
   ]
