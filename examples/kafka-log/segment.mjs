@@ -93,11 +93,10 @@ export class Segment {
   #index = new Index();
   #latest = -1;
 
-  constructor(folder, baseOffset, file) {
+  constructor(folder, baseOffset) {
     this.#path = path.join(folder, `${baseOffset}`.padStart(20, '0'));
     this.baseOffset = baseOffset;
     this.nextOffset = baseOffset;
-    this.file = file;
   }
 
   /** The base offset in a file's name; undefined for other files. */
