@@ -203,10 +203,11 @@ describe.each(backends)('%s', (backend) => {
       source.destroy();
       await result;
       await until(() => source.closed, 'it has closed');
-      // Another one takes its number, and has bytes that are nobody else's.
-      const others = [await sourceLink()];
+      // Another one takes its number, and has bytes that are nobody else's. A pipe, whose ends get the
+      // lowest numbers there are: of a connection, its server might get this one.
+      const others = [pipeEnds()];
       const numbers = () => others.flatMap((other) => [fdOf(other.source), fdOf(other.writer)]);
-      while (!numbers().includes(fd) && others.length < 10) others.push(await sourceLink());
+      while (!numbers().includes(fd) && others.length < 10) others.push(pipeEnds());
       expect(numbers()).toContain(fd);
       for (const other of others) other.writer.write('secret');
       for (const other of others) {
