@@ -687,8 +687,8 @@ describe('memory', () => {
       await sleep(50);
       expect((await client.apiVersions()).error).toBe(0);
     }
-    // A MiB for each is plenty.
-    expect(statusOf(pid, 'VmHWM') - before).toBeLessThan(150 * MIB);
+    // A MiB for each is plenty, and V8 lets garbage lie, since Node 26 more of it.
+    expect(statusOf(pid, 'VmHWM') - before).toBeLessThan(250 * MIB);
     for (const other of clients) other.socket.resetAndDestroy();
     // But for a few that zerocopy keeps from its first transfer on.
     await until(() => broker.descriptors() <= descriptors + 4, 'they are closed');
