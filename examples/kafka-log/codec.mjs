@@ -143,6 +143,7 @@ export async function decode(frame, type, version, takeRecords) {
 }
 
 const FIRST_BYTES = 512;
+const LENGTH_BYTES = 4;
 
 /** A frame in the making: a gather list of memory and ranges of files. */
 class Writer {
@@ -173,7 +174,7 @@ class Writer {
   finish() {
     this.#cut();
     const [first] = this.#segments;
-    first.writeInt32BE(this.#appended - int32Bytes);
+    first.writeInt32BE(this.#appended - LENGTH_BYTES);
     return this.#segments;
   }
 
@@ -186,12 +187,10 @@ class Writer {
   }
 }
 
-const int32Bytes = 4;
-
 /** Encodes a frame. @returns a gather list */
 export function encode(correlationId, type, version, value) {
   const to = new Writer();
-  to.grow(int32Bytes);
+  to.grow(LENGTH_BYTES);
   int32.write(to, correlationId);
   type.write(to, value, version);
   return to.finish();

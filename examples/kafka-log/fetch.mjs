@@ -78,12 +78,13 @@ async function findIn(partition, offset, limit, atLeastOne) {
 
 /** Something may have changed: a partition has got a batch, the time is over, the client is gone. */
 class News {
-  over = false;
+  over;
   #news = false;
   #tell = () => {};
   #ends;
 
   constructor(socket, waitMs) {
+    this.over = socket.destroyed; // of which 'close' may have been told already
     const finish = () => {
       this.over = true;
       this.#hear();
