@@ -61,58 +61,45 @@ function readPatch(file) {
   return { name: path.basename(file, '.patch'), file: path.join(patches, file), title, first };
 }
 
-/** @typedef {{ test: string, again: () => Find | undefined }} Find what a run found first */
-
-/** Undefined when all tests have passed. @param {string[]} files @returns {Find | undefined} */
+/** What fails first, and again when it is tried once more; undefined when all tests have passed. */
 function vitest(files) {
   const results = path.join(tree, 'build/vitest.json');
   fs.rmSync(results, { force: true });
-  const options = ['--bail=1', '--reporter=json', `--outputFile=${results}`];
+  const options = ['--bail=1', '--retry=1', '--reporter=json', `--outputFile=${results}`];
   const { status, error, output } = run('npx', ['vitest', 'run', ...options, ...files]);
   if (status === 0) return undefined;
-  const again = () => vitest(files);
-  if (error) return { test: 'no end within a quarter of an hour', again };
+  if (error) return 'no end within a quarter of an hour';
   const { testResults } = fs.existsSync(results)
     ? JSON.parse(fs.readFileSync(results, 'utf8'))
     : { testResults: [] };
   for (const { name, assertionResults } of testResults) {
     const failed = assertionResults.find((assertion) => assertion.status === 'failed');
-    const file = path.relative(tree, name);
-    if (failed) return { test: `${file}: ${failed.fullName.trim()}`, again: () => vitest([file]) };
+    if (failed) return `${path.relative(tree, name)}: ${failed.fullName.trim()}`;
   }
   const said = /(Unhandled .*|.*exited unexpectedly.*|Error: .*)/.exec(output)?.[1] ?? 'a crash';
-  return { test: `${files.join(' ') || 'the suite'}: ${said}`, again };
+  return `${files.join(' ') || 'the suite'}: ${said}`;
 }
 
-/** The same of the engine's tests. @returns {Find | undefined} */
-function native() {
+/** The same of the engine's tests. */
+function native(tries = 2) {
   const { status, output } = run('make', ['-C', 'test/native', 'plain', 'ARGS=--abort-after=1']);
   if (status === 0) return undefined;
   if (/^\S+: (fatal )?error:/m.test(output) && !output.includes('[doctest]')) {
     throw new Error(`It doesn't compile:\n${output.slice(-4000)}`);
   }
   const [, test] = /TEST CASE: +(.+)/.exec(output) ?? [];
-  return { test: `test/native: ${test ?? 'a crash, or no end'}`, again: native };
+  return tries > 1 ? native(tries - 1) : `test/native: ${test ?? 'a crash, or no end'}`;
 }
 
 const isNative = (patch) => fs.readFileSync(patch.file, 'utf8').includes('+++ b/native/');
 
-/** @param {() => Find | undefined} tests */
-function findTwice(tests) {
-  const found = tests();
-  if (!found || found.again()) return found?.test;
-  console.log(`  failed once, then passed: ${found.test}`);
-  return undefined;
-}
-
 /** @param {ReturnType<typeof readPatch>} patch */
 function findBug(patch) {
   const isFirstNative = patch.first === 'native';
-  const found = findTwice(() => (isFirstNative ? native() : vitest(patch.first.split(' '))));
+  const found = isFirstNative ? native() : vitest(patch.first.split(' '));
   if (found) return found;
   console.log(`  not found by ${patch.first}: all the tests`);
-  const isElsewhere = isNative(patch) && !isFirstNative;
-  return (isElsewhere ? findTwice(native) : undefined) ?? findTwice(() => vitest([]));
+  return (isNative(patch) && !isFirstNative ? native() : undefined) ?? vitest([]);
 }
 
 function control(all) {
@@ -120,8 +107,8 @@ function control(all) {
   const firsts = [...new Set(all.flatMap(({ first }) => first.split(' ')))];
   const files = firsts.filter((first) => first !== 'native');
   const failure =
-    (firsts.includes('native') ? findTwice(native) : undefined) ??
-    (files.length > 0 ? findTwice(() => vitest(files)) : undefined);
+    (firsts.includes('native') ? native() : undefined) ??
+    (files.length > 0 ? vitest(files) : undefined);
   if (failure) throw new Error(`Without any bug this fails: ${failure}`);
 }
 
