@@ -224,10 +224,9 @@ bool Engine::must_wait() {
 }
 
 void Engine::wake_mover() {
-  const uint64_t one = 1;
-  // Nobody ever reads it: each write is an edge, which one mover sees. It can fail only with
+  // Nobody ever reads it: each signal is an edge, which one mover sees. It can fail only with
   // EAGAIN, at 2^64 - 2 wakings.
-  [[maybe_unused]] const ssize_t written = ::write(wake_, &one, sizeof one);
+  sys::event_signal(wake_);
 }
 
 // Before a mover turns from the queue to a socket: somebody else may take what is queued.

@@ -105,6 +105,11 @@ int kernel_event_create() {
   return ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 }
 
+ssize_t kernel_event_signal(int fd) {
+  const uint64_t one = 1;
+  return ::write(fd, &one, sizeof one);
+}
+
 int kernel_thread_create(void* (*body)(void*), void* argument) {
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
@@ -165,6 +170,7 @@ const Calls kKernelCalls = {
     ::epoll_ctl,
     ::epoll_wait,
     kernel_event_create,
+    kernel_event_signal,
     kernel_thread_create,
 };
 
@@ -301,6 +307,10 @@ Result epoll_wait(int epoll_fd, epoll_event* events, int max_events, int timeout
 
 Result event_create() {
   return retry([&] { return calls.event_create(); });
+}
+
+Result event_signal(int fd) {
+  return retry([&] { return calls.event_signal(fd); });
 }
 
 Result start_thread(void* (*body)(void*), void* argument) {

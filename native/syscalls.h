@@ -52,6 +52,7 @@ struct Calls {
   int (*epoll_control)(int epoll_fd, int operation, int fd, epoll_event* event);
   int (*epoll_wait)(int epoll_fd, epoll_event* events, int max_events, int timeout_ms);
   int (*event_create)();
+  ssize_t (*event_signal)(int fd);
   int (*thread_create)(void* (*body)(void*), void* argument);  // an errno, like pthread_create(3)
 };
 
@@ -108,6 +109,8 @@ Result epoll_control(int epoll_fd, int operation, int fd, uint32_t events, uint6
 Result epoll_wait(int epoll_fd, epoll_event* events, int max_events, int timeout_ms);
 // An eventfd(2).
 Result event_create();
+// Adds one to it, for whoever waits for it in an epoll.
+Result event_signal(int fd);
 // A detached thread that takes no signals.
 Result start_thread(void* (*body)(void*), void* argument);
 // The calling thread's name in `top -H` and gdb; the kernel keeps 15 characters of it.

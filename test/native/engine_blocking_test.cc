@@ -1,8 +1,6 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -134,13 +132,7 @@ int registrations() {
   DIR* directory = ::opendir("/proc/self/fdinfo");
   REQUIRE(directory != nullptr);
   int count = 0;
-  while (const dirent* entry = ::readdir(directory)) {
-    FILE* info = ::fopen((std::string("/proc/self/fdinfo/") + entry->d_name).c_str(), "re");
-    if (!info) continue;
-    char line[256];
-    while (::fgets(line, sizeof line, info)) count += ::strncmp(line, "tfd:", 4) == 0;
-    ::fclose(info);
-  }
+  while (const dirent* entry = ::readdir(directory)) count += registrations_of(entry->d_name);
   ::closedir(directory);
   return count;
 }

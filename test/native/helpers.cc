@@ -4,7 +4,9 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -26,6 +28,8 @@ constexpr int kSmallUnixBuffer = 4096;
 constexpr int kSmallTcpBuffer = 64 * 1024;
 
 constexpr int kSmallPipe = 4096;
+
+constexpr int kQuickLooks = 100;
 
 uint64_t pattern_word(uint64_t index) {
   uint64_t word = (index + 1) * 0x9e3779b97f4a7c15;
@@ -101,9 +105,14 @@ bool receive_some(int fd, uint64_t count, Clock::time_point deadline, Bytes* rec
 
 bool eventually(const std::function<bool()>& condition) {
   const auto deadline = Clock::now() + kPatience;
-  while (!condition()) {
+  for (int looks = 0; !condition(); ++looks) {
     if (Clock::now() > deadline) return false;
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    // As a rule it is a matter of microseconds.
+    if (looks < kQuickLooks) {
+      std::this_thread::yield();
+    } else {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
   }
   return true;
 }
@@ -114,6 +123,16 @@ size_t count_descriptors() {
   size_t count = 0;
   while (::readdir(directory) != nullptr) ++count;
   ::closedir(directory);
+  return count;
+}
+
+int registrations_of(const std::string& epoll_fd) {
+  FILE* info = ::fopen(("/proc/self/fdinfo/" + epoll_fd).c_str(), "re");
+  if (!info) return 0;
+  int count = 0;
+  char line[256];
+  while (::fgets(line, sizeof line, info)) count += ::strncmp(line, "tfd:", 4) == 0;
+  ::fclose(info);
   return count;
 }
 
@@ -143,6 +162,7 @@ void install_trampolines() {
   calls.epoll_control = Seam<&Calls::epoll_control>::trampoline;
   calls.epoll_wait = Seam<&Calls::epoll_wait>::trampoline;
   calls.event_create = Seam<&Calls::event_create>::trampoline;
+  calls.event_signal = Seam<&Calls::event_signal>::trampoline;
   calls.thread_create = Seam<&Calls::thread_create>::trampoline;
   sys::calls = calls;
 }

@@ -50,6 +50,9 @@ bool eventually(const std::function<bool()>& condition);
 
 size_t count_descriptors();
 
+// What an epoll watches, as the kernel has it; 0 of what is none, or isn't open.
+int registrations_of(const std::string& epoll_fd);
+
 // Checks that a test leaves as many descriptors as there were. Comes before whatever holds some.
 class DescriptorGuard {
  public:
