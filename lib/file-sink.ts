@@ -1,5 +1,6 @@
 // A file that a transfer writes to: how it is opened, and the transfer's turn there.
 import * as fs from 'node:fs';
+import * as os from 'node:os';
 import { promisify } from 'node:util';
 import { systemError } from './errors';
 import { because } from './fallback';
@@ -29,6 +30,7 @@ const { O_WRONLY, O_RDWR, O_CREAT } = fs.constants;
 /** Flags that empty a file which is there, and the same without that. */
 const EMPTYING: Record<string, number> = { w: O_WRONLY | O_CREAT, 'w+': O_RDWR | O_CREAT };
 const RETRY_MS = 10;
+const { EIO } = os.constants.errno;
 
 export class FileSink implements Turn {
   readonly queued = false;
@@ -198,6 +200,8 @@ export class FileSink implements Turn {
       // A descriptor in non-blocking mode that is full, of a pipe say.
       if (error?.code === 'EAGAIN') return void setTimeout(() => this.write(chunk, done), RETRY_MS);
       if (error) return done(error);
+      // Who takes nothing and says nothing has failed: FUSE servers can. It would go on for ever.
+      if (bytes === 0 && chunk.length > 0) return done(systemError(EIO, 'write'));
       this.#written += bytes;
       if (bytes === chunk.length) done();
       else this.write(chunk.subarray(bytes), done);

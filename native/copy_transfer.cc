@@ -191,10 +191,10 @@ sys::Result CopyTransfer::read_and_write(uint64_t count, Call* call) {
 sys::Result CopyTransfer::write(const uint8_t* data, uint64_t length) {
   if (sink_.offset < 0) {
     const iovec part{const_cast<uint8_t*>(data), length};
-    return sys::write(sink_.fd, &part, 1);
+    return sys::accepted(sys::write(sink_.fd, &part, 1));
   }
   const sys::Result written =
-      sys::write_at(sink_.fd, data, length, static_cast<uint64_t>(sink_.offset));
+      sys::accepted(sys::write_at(sink_.fd, data, length, static_cast<uint64_t>(sink_.offset)));
   if (written.ok()) sink_.offset += written.value;
   return written;
 }

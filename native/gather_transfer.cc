@@ -76,8 +76,8 @@ bool GatherTransfer::everything_is_resident() const {
 
 // Never blocks: a pipe is in non-blocking mode, of a socket that isn't taken for granted.
 sys::Result GatherTransfer::put(const iovec* parts, size_t count, bool more) {
-  return sink_kind_ == Endpoint::pipe ? sys::write(sink_, parts, count)
-                                      : sys::send(sink_, parts, count, more);
+  return sys::accepted(sink_kind_ == Endpoint::pipe ? sys::write(sink_, parts, count)
+                                                    : sys::send(sink_, parts, count, more));
 }
 
 Outcome GatherTransfer::refused(int error) {

@@ -54,6 +54,7 @@ bool SpliceTransfer::send_head(Outcome* outcome) {
     sent =
         sys::write_at(sink_.fd, part.iov_base, part.iov_len, static_cast<uint64_t>(sink_.offset));
   }
+  sent = sys::accepted(sent);
   if (!sent.ok()) {
     const Call call = sink_.kind == Endpoint::socket ? Call::sendmsg : Call::write;
     *outcome = sent.error == EAGAIN ? Outcome::wait_writable : fail(call, sent.error);
@@ -128,6 +129,9 @@ bool SpliceTransfer::pass(uint64_t* budget, Outcome* outcome) {
     moved = splice_to_sink(source_.fd, std::min(left_, *budget));
     if (moved.error == EAGAIN && sys::poll(sink_.fd, POLLOUT).value != 0) moved = {0, 0};
   }
+  // No end, if there are bytes: a FIFO's next writer has come, or it is the file that takes none.
+  if (moved.value == 0 && sink_.kind == Endpoint::file && has_bytes())
+    moved = sys::accepted(splice_to_sink(source_.fd, std::min(left_, *budget)));
   if (moved.ok() && moved.value > 0) {
     const auto bytes = static_cast<uint64_t>(moved.value);
     left_ -= bytes;
@@ -152,6 +156,12 @@ bool SpliceTransfer::pass(uint64_t* budget, Outcome* outcome) {
 // step that has moved anything: the next one doesn't.
 bool SpliceTransfer::may_be_stuck() const {
   return source_.kind == Endpoint::socket && !any_in_step_ && sys::peek(source_.fd).value == 1;
+}
+
+// Of a pipe as source.
+bool SpliceTransfer::has_bytes() const {
+  const sys::Result ready = sys::poll(source_.fd, POLLIN);
+  return ready.ok() && (ready.value & POLLIN) != 0;
 }
 
 // Either end may be meant by EAGAIN. Should the other one have changed by now, then what is waited

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
@@ -24,6 +25,13 @@ struct Result {
 
 // Most that one call moves (sendfile(2), splice(2), copy_file_range(2)).
 inline constexpr uint64_t kMaxBytesPerCall = 0x7ffff000;
+
+// What a sink has taken of bytes that there certainly are. One that takes none and says nothing has
+// failed: who offered them again and again would never come to an end. (What FUSE servers answer
+// to a write is passed on to the writer with FOPEN_DIRECT_IO, 0 too.)
+inline Result accepted(Result result) {
+  return result.value == 0 ? Result{-1, EIO} : result;
+}
 
 struct Calls {
   ssize_t (*sendfile)(int out_fd, int in_fd, off_t* offset, size_t count);

@@ -3,8 +3,9 @@
 // are together all that was sent.
 import { once } from 'node:events';
 import * as fs from 'node:fs';
+import { createRequire } from 'node:module';
 import * as path from 'node:path';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { transfer } from 'zerocopy';
 import { backends } from './helpers/backends';
 import { pattern, scratchFolder } from './helpers/files';
@@ -25,6 +26,8 @@ import {
 } from './helpers/sources';
 
 const MIB = 1024 * 1024;
+/** What the library calls, and not a copy of its names. */
+const nodesFs: typeof fs = createRequire(import.meta.url)('node:fs');
 const noMount = whyNoMount();
 
 describe.each(backends)('%s', (backend) => {
@@ -132,6 +135,25 @@ describe.each(backends)('%s', (backend) => {
       expect(report.transferred).toBeLessThanOrEqual(1_000_000);
       expect(report.transferred + report.residual + report.rest).toBe(3 * MIB);
     });
+  });
+
+  // Of native code: test/native/splice_transfer_test.cc.
+  test.runIf(backend === 'stream')('EIO: a file that takes nothing and says nothing', async () => {
+    const content = pattern(200_000);
+    const sockets = await sourceLink();
+    const target = path.join(scratchFolder(), 'target');
+    const { write } = nodesFs;
+    let writes = 0;
+    const stubborn = vi.spyOn(nodesFs, 'write').mockImplementation(((...args: unknown[]) => {
+      if (++writes === 1) return Reflect.apply(write, nodesFs, args);
+      (args.at(-1) as (error: null, bytes: number) => void)(null, 0);
+    }) as typeof fs.write);
+    onTestFinished(() => stubborn.mockRestore());
+    sockets.writer.write(content);
+    const error = await failed(transfer(sockets.source, target, { backend }));
+    expect(error).toMatchObject({ code: 'EIO', errno: -5, syscall: 'write' });
+    expect(error.transferred).toBeGreaterThan(0);
+    expectWhole(error, await restOf(sockets), content, fs.readFileSync(target));
   });
 
   describe('a source that fails', () => {

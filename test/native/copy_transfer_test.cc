@@ -377,7 +377,8 @@ TEST_CASE("memory alone goes by writing") {
 TEST_CASE("a write that fails tells how much of the memory has gone") {
   DescriptorGuard guard;
   const Bytes bytes = pattern(0, 70'000);
-  for (const int error : {ENOSPC, EFBIG, EIO, EINVAL, EBADF}) {
+  // 0: a sink that takes none and says nothing.
+  for (const int error : {ENOSPC, EFBIG, EIO, EINVAL, EBADF, 0}) {
     for (const int64_t offset : {-1, 0}) {
       CAPTURE(error);
       CAPTURE(offset);
@@ -385,9 +386,27 @@ TEST_CASE("a write that fails tells how much of the memory has gone") {
       Ways ways({}, {}, {}, in_pieces(5000, 3, error));
       CopyTransfer transfer({sink.fd(), offset, 0}, gather(memory(bytes)));
       CHECK(finish(transfer) == Outcome::failed);
-      check_failure(transfer, Call::write, error);
+      check_failure(transfer, Call::write, error == 0 ? EIO : error);
       CHECK(transfer.transferred() == 15'000);
       CHECK(difference(content_of(sink.fd()), pattern(0, 15'000)) == "");
+    }
+  }
+}
+
+TEST_CASE("a sink that takes none of what was read is not the end of the source") {
+  DescriptorGuard guard;
+  TestFile source(100'000);
+  for (const uint64_t length : {uint64_t{65'537}, kToTheEnd}) {
+    for (const int64_t offset : {-1, 0}) {
+      CAPTURE(length);
+      CAPTURE(offset);
+      TestFile sink(0);
+      Ways ways(always(EXDEV), always(EINVAL), {}, in_pieces(5000, 3, 0));
+      CopyTransfer transfer({sink.fd(), offset, 0}, gather(source.range(1, length)));
+      CHECK(finish(transfer) == Outcome::failed);
+      check_failure(transfer, Call::write, EIO);
+      CHECK(transfer.transferred() == 15'000);
+      CHECK(difference(content_of(sink.fd()), pattern(1, 15'000)) == "");
     }
   }
 }

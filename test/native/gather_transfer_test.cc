@@ -346,6 +346,28 @@ TEST_CASE("an error of sendmsg is never unsupported") {
   }
 }
 
+TEST_CASE("a sink that takes none of what is in memory and says nothing has failed") {
+  DescriptorGuard guard;
+  AllResident resident;
+  TestFile file(200'000);
+  const Bytes bytes = pattern(0, 30'000);
+  Seam<&Calls::send> sends([](int, const iovec*, size_t, int) { return 0; });
+  Seam<&Calls::write> writes([](int, const iovec*, int) { return 0; });
+  Channel socket(Kind::tcp), pipe(Kind::pipe);
+  for (const Channel* sink : {&socket, &pipe}) {
+    const Call call = sink == &pipe ? Call::write : Call::sendmsg;
+    GatherTransfer from_memory(sink->in(), gather(memory(bytes), file.range(0, 1)),
+                               sink->endpoint());
+    CHECK(from_memory.step() == Outcome::failed);
+    check_failure(from_memory, call, EIO);
+    GatherTransfer by_reading(sink->in(), gather(file.range(0, 4097)), sink->endpoint());
+    Outcome outcome = Outcome::done;
+    CHECK(by_reading.step_if_short(&outcome));
+    CHECK(outcome == Outcome::failed);
+    check_failure(by_reading, call, EIO);
+  }
+}
+
 TEST_CASE("a peer that closes is EPIPE or ECONNRESET") {
   DescriptorGuard guard;
   AllResident resident;

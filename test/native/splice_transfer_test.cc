@@ -335,12 +335,14 @@ TEST_CASE("an error of the head's call is never unsupported") {
   DescriptorGuard guard;
   const Bytes head = pattern(0, 100);
   TestFile file(0);
-  for (const int error : {EINVAL, ENOSPC, EIO, EPIPE}) {
+  // 0: a sink that takes none and says nothing.
+  for (const int error : {EINVAL, ENOSPC, EIO, EPIPE, 0}) {
     CAPTURE(error);
-    Seam<&Calls::send> sends([error](int, const iovec*, size_t, int) { return fail_with(error); });
-    Seam<&Calls::write> writes([error](int, const iovec*, int) { return fail_with(error); });
+    const auto answer = [error] { return error == 0 ? 0 : fail_with(error); };
+    Seam<&Calls::send> sends([answer](int, const iovec*, size_t, int) { return answer(); });
+    Seam<&Calls::write> writes([answer](int, const iovec*, int) { return answer(); });
     Seam<&Calls::write_at> writes_at(
-        [error](int, const void*, size_t, off_t) { return fail_with(error); });
+        [answer](int, const void*, size_t, off_t) { return answer(); });
     Channel source(Kind::tcp), socket(Kind::tcp), pipe(Kind::pipe);
     const End sinks[] = {socket.sink(),
                          pipe.sink(),
@@ -349,7 +351,8 @@ TEST_CASE("an error of the head's call is never unsupported") {
     for (const End& sink : sinks) {
       SpliceTransfer transfer(source.source(), sink, head, kToTheEnd);
       CHECK(transfer.step() == Outcome::failed);
-      check_failure(transfer, sink.kind == Endpoint::socket ? Call::sendmsg : Call::write, error);
+      check_failure(transfer, sink.kind == Endpoint::socket ? Call::sendmsg : Call::write,
+                    error == 0 ? EIO : error);
       CHECK(transfer.transferred() == 0);
       CHECK(difference(transfer.residual(), head) == "");
     }
@@ -782,6 +785,49 @@ TEST_CASE("a sink that takes nothing and says nothing has failed") {
   check_failure(transfer, Call::splice, EIO);
   CHECK_FALSE(transfer.source_failed());
   CHECK(difference(transfer.residual(), pattern(0, 100)) == "");
+}
+
+TEST_CASE("a file that takes none of a pipe's bytes and says nothing is not the pipe's end") {
+  DescriptorGuard guard;
+  for (const int good : {0, 2}) {
+    CAPTURE(good);
+    TestFile file(0);
+    Channel source(Kind::pipe);
+    source.put_all(pattern(0, 20'000));
+    int calls = 0;
+    Seam<&Calls::splice> seam([&](int in, loff_t* in_offset, int out, loff_t* out_offset,
+                                  size_t count, unsigned flags) -> ssize_t {
+      if (calls++ >= good) return 0;
+      return kernel.splice(in, in_offset, out, out_offset, std::min<size_t>(count, 5000), flags);
+    });
+    SpliceTransfer transfer(source.source(), {file.fd(), Endpoint::file, 0}, {}, kToTheEnd);
+    CHECK(transfer.step() == (good == 0 ? Outcome::unsupported : Outcome::failed));
+    check_failure(transfer, Call::splice, EIO);
+    const auto gone = static_cast<uint64_t>(good) * 5000;
+    CHECK(transfer.transferred() == gone);
+    CHECK(difference(content_of(file.fd()), pattern(0, gone)) == "");
+    CHECK(difference(receive(source.out(), 20'000 - gone), pattern(gone, 20'000 - gone)) == "");
+  }
+}
+
+TEST_CASE("a FIFO whose next writer comes at the end of the one before has not ended") {
+  DescriptorGuard guard;
+  TestFile file(0);
+  Channel source(Kind::pipe);
+  source.put_all(pattern(0, 5000));
+  int calls = 0;
+  Seam<&Calls::splice> seam([&](int in, loff_t* in_offset, int out, loff_t* out_offset,
+                                size_t count, unsigned flags) -> ssize_t {
+    if (++calls == 2) {  // after that end, and before anybody asks again
+      source.put_all(pattern(5000, 700));
+      source.close_in();
+      return 0;
+    }
+    return kernel.splice(in, in_offset, out, out_offset, count, flags);
+  });
+  SpliceTransfer transfer(source.source(), {file.fd(), Endpoint::file, 0}, {}, kToTheEnd);
+  CHECK(transfer.step() == Outcome::done);
+  CHECK(difference(content_of(file.fd()), pattern(0, 5700)) == "");
 }
 
 TEST_CASE("urgent data is not passed over") {
