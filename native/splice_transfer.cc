@@ -57,7 +57,7 @@ bool SpliceTransfer::send_head(Outcome* outcome) {
   sent = sys::accepted(sent);
   if (!sent.ok()) {
     const Call call = sink_.kind == Endpoint::socket ? Call::sendmsg : Call::write;
-    *outcome = sent.error == EAGAIN ? Outcome::wait_writable : fail(call, sent.error);
+    *outcome = is_full(sent.error) ? Outcome::wait_writable : fail(call, sent.error);
     return false;
   }
   head_gone_ += static_cast<size_t>(sent.value);
@@ -104,8 +104,8 @@ bool SpliceTransfer::fill(uint64_t* budget, Outcome* outcome) {
 bool SpliceTransfer::drain(Outcome* outcome) {
   const sys::Result sent = splice_to_sink(pipe_.read.get(), in_pipe_);
   if (!sent.ok()) {
-    *outcome = sent.error == EAGAIN ? Outcome::wait_writable
-                                    : fail_or_unsupported(Call::splice, sent.error, !any_spliced_);
+    *outcome = is_full(sent.error) ? Outcome::wait_writable
+                                   : fail_or_unsupported(Call::splice, sent.error, !any_spliced_);
     return false;
   }
   if (sent.value == 0) {
@@ -129,9 +129,11 @@ bool SpliceTransfer::pass(uint64_t* budget, Outcome* outcome) {
     moved = splice_to_sink(source_.fd, std::min(left_, *budget));
     if (moved.error == EAGAIN && sys::poll(sink_.fd, POLLOUT).value != 0) moved = {0, 0};
   }
-  // No end, if there are bytes: a FIFO's next writer has come, or it is the file that takes none.
-  if (moved.value == 0 && sink_.kind == Endpoint::file && has_bytes())
-    moved = sys::accepted(splice_to_sink(source_.fd, std::min(left_, *budget)));
+  // Neither an empty pipe nor its end, if there are bytes: it is the file that takes none; or they
+  // have come since, from a FIFO's next writer maybe.
+  const bool refused = moved.value == 0 || moved.error == EAGAIN;
+  const bool asked_again = refused && sink_.kind == Endpoint::file && has_bytes();
+  if (asked_again) moved = sys::accepted(splice_to_sink(source_.fd, std::min(left_, *budget)));
   if (moved.ok() && moved.value > 0) {
     const auto bytes = static_cast<uint64_t>(moved.value);
     left_ -= bytes;
@@ -141,7 +143,7 @@ bool SpliceTransfer::pass(uint64_t* budget, Outcome* outcome) {
   }
   if (moved.ok()) {
     *outcome = ended();
-  } else if (moved.error == EAGAIN) {
+  } else if (moved.error == EAGAIN && !asked_again) {
     *outcome = wait_for_source();
   } else {
     // A pipe as source has no errors of its own, a pipe as sink just this one.
@@ -158,6 +160,11 @@ bool SpliceTransfer::may_be_stuck() const {
   return source_.kind == Endpoint::socket && !any_in_step_ && sys::peek(source_.fd).value == 1;
 }
 
+// A file is never full for now, whatever it says, and can't be waited for.
+bool SpliceTransfer::is_full(int error) const {
+  return error == EAGAIN && sink_.kind != Endpoint::file;
+}
+
 // Of a pipe as source.
 bool SpliceTransfer::has_bytes() const {
   const sys::Result ready = sys::poll(source_.fd, POLLIN);
@@ -167,7 +174,6 @@ bool SpliceTransfer::has_bytes() const {
 // Either end may be meant by EAGAIN. Should the other one have changed by now, then what is waited
 // for holds already.
 Outcome SpliceTransfer::wait_for_source() {
-  // A file is never full for now, and can't be waited for.
   if (sink_.kind == Endpoint::file) return Outcome::wait_readable;
   const sys::Result ready = sys::poll(source_.fd, POLLIN);
   return ready.ok() && ready.value != 0 ? Outcome::wait_writable : Outcome::wait_readable;

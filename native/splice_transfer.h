@@ -49,6 +49,7 @@ class SpliceTransfer : public Transfer {
   bool pass(uint64_t* budget, Outcome* outcome);
   Outcome ended();
   bool may_be_stuck() const;
+  bool is_full(int error) const;
   bool has_bytes() const;
   Outcome wait_for_source();
   sys::Result splice_to_sink(int from, uint64_t count);

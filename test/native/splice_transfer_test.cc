@@ -810,6 +810,35 @@ TEST_CASE("a file that takes none of a pipe's bytes and says nothing is not the 
   }
 }
 
+TEST_CASE("a file that says EAGAIN is not waited for") {
+  DescriptorGuard guard;
+  TestFile file(0);
+  for (const Kind from : {Kind::tcp, Kind::pipe}) {
+    for (const uint64_t head : {0, 17}) {
+      CAPTURE(static_cast<int>(from));
+      CAPTURE(head);
+      Channel source(from);
+      source.put_all(pattern(head, 1000));
+      CHECK(becomes_ready(source.out(), POLLIN));
+      Seam<&Calls::write_at> writes(
+          [](int, const void*, size_t, off_t) { return fail_with(EAGAIN); });
+      Seam<&Calls::splice> splices([&](int in, loff_t* in_offset, int out, loff_t* out_offset,
+                                       size_t count, unsigned flags) -> ssize_t {
+        if (out == file.fd()) return fail_with(EAGAIN);
+        return kernel.splice(in, in_offset, out, out_offset, count, flags);
+      });
+      SpliceTransfer transfer(source.source(), {file.fd(), Endpoint::file, 0}, pattern(0, head),
+                              kToTheEnd);
+      CHECK(transfer.step() == Outcome::failed);
+      check_failure(transfer, head > 0 ? Call::write : Call::splice, EAGAIN);
+      const Bytes residual = transfer.residual();
+      const uint64_t left = head + 1000 - residual.size();
+      CHECK(difference(concatenation({residual, receive(source.out(), left)}),
+                       pattern(0, head + 1000)) == "");
+    }
+  }
+}
+
 TEST_CASE("a FIFO whose next writer comes at the end of the one before has not ended") {
   DescriptorGuard guard;
   TestFile file(0);
