@@ -156,8 +156,10 @@ sys::Result CopyTransfer::copy_some(uint64_t count, Call* call) {
       *call = Call::sendfile;
       backend = Backend::sendfile;
       if (to) {
+        *call = Call::lseek;
         const sys::Result sought = sys::seek(sink_.fd, *to);
         if (!sought.ok()) return sought;
+        *call = Call::sendfile;
       }
       copied = sys::sendfile(sink_.fd, source, static_cast<uint64_t>(from), count);
       break;

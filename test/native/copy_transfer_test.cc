@@ -297,6 +297,23 @@ TEST_CASE("after a segment's first bytes any error is a failure, and tells how f
   }
 }
 
+TEST_CASE("a sink whose position can't be set is no failure of sendfile") {
+  DescriptorGuard guard;
+  TestFile source(100'000);
+  for (const int error : {EINVAL, ESPIPE}) {
+    CAPTURE(error);
+    TestFile sink(0);
+    Ways ways(always(EXDEV));
+    Seam<&Calls::seek> seeks([error](int, off_t, int) -> off_t { return fail_with(error); });
+    CopyTransfer transfer(seekable(sink, 0), gather(source.range(1, 65'537)));
+    const bool has_another_way = error == EINVAL;
+    CHECK(finish(transfer) == (has_another_way ? Outcome::done : Outcome::failed));
+    check_failure(transfer, has_another_way ? Call::none : Call::lseek,
+                  has_another_way ? 0 : error);
+    CHECK(ways.sends == 0);
+  }
+}
+
 TEST_CASE("each segment begins with the best way, and the slowest is told") {
   DescriptorGuard guard;
   TestFile first(100'000), second(100'000);
