@@ -51,11 +51,11 @@ std::shared_ptr<const File> File::duplicate(int* error) const {
   *error = copy.error;
   if (!copy.ok()) return nullptr;
   UniqueFd fd(static_cast<int>(copy.value));
+  // Only a hint is made of the device, and whatever the kernel has against telling it shows again
+  // when the file is read.
   struct statx status;
-  const sys::Result result = sys::status(fd.get(), &status);
-  *error = result.error;
-  if (!result.ok()) return nullptr;
-  return std::make_shared<const File>(std::move(fd), device_of(status));
+  const bool is_known = sys::status(fd.get(), &status).ok();
+  return std::make_shared<const File>(std::move(fd), is_known ? device_of(status) : 0);
 }
 
 int inspect(int fd, FileFacts* facts) {

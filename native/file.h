@@ -22,7 +22,7 @@ class File {
 
   int fd() const { return fd_; }
   bool is_borrowed() const { return !owner_; }
-  uint64_t device() const { return device_; }  // st_dev; not known of a borrowed one
+  uint64_t device() const { return device_; }  // st_dev; 0 where that isn't known
 
  private:
   const UniqueFd owner_;
