@@ -2,6 +2,7 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { binary as addon, compiledBinary } from './helpers/binary';
 import { scratchFolder, testFile } from './helpers/files';
 import { runNode } from './helpers/process';
 
@@ -78,7 +79,7 @@ describe('without it all goes by streams, and says why', () => {
 
 /** The binary, with another e_machine in its ELF header. */
 function ofAnotherProcessor(): Buffer {
-  const binary = fs.readFileSync('build/Release/zerocopy.node');
+  const binary = fs.readFileSync(addon);
   binary.writeUInt16LE(0xfff0, 18);
   return binary;
 }
@@ -89,7 +90,7 @@ describe('a binary that is there but broken is an error', () => {
     ['of another processor', ofAnotherProcessor()],
   ])('%s', async (_name, binary) => {
     const LIBRARY = copyOfPackage(binary);
-    const { code, stderr } = await load({ env: { LIBRARY } });
+    const { code, stderr } = await load({ env: { LIBRARY, ...compiledBinary } });
     expect(code).toBe(1);
     expect(stderr).toContain('ERR_DLOPEN_FAILED');
     // ... unless the addon is not wanted.
@@ -132,7 +133,8 @@ describe("under Node's permission model only Node's fs opens", () => {
   test('what may not is refused', async () => {
     const file = testFile(100_000).path;
     const execArgv = [flag, '--allow-addons', ...network, '--allow-fs-read=/proc/self/maps'];
-    for (const name of ['dist', 'node_modules', 'test/programs', 'build/Release', 'package.json']) {
+    const addons = ['prebuilds', path.dirname(addon)];
+    for (const name of ['dist', 'node_modules', 'test/programs', 'package.json', ...addons]) {
       execArgv.push(allow(path.resolve(name)));
     }
     const { report } = await load({ execArgv }, file);

@@ -3,6 +3,7 @@ import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { binary } from './helpers/binary';
 import { scratchFolder, testFile } from './helpers/files';
 import { runNode } from './helpers/process';
 
@@ -115,7 +116,7 @@ describe('in a worker thread', () => {
 describe('of two copies of the package', () => {
   function copyOfPackage(): string {
     const folder = scratchFolder();
-    for (const name of ['dist', 'package.json', 'build/Release/zerocopy.node'])
+    for (const name of ['dist', 'package.json', path.relative('.', binary)])
       fs.cpSync(name, path.join(folder, name), { recursive: true });
     return folder;
   }
@@ -172,7 +173,11 @@ describe.skipIf(!mockable)(`with mock-fs, loaded in this order${unlessMockable}`
     '%s',
     async (order) => {
       const { file, wanted } = whole();
-      const { wanted: long, ...told } = await run('mock-fs.cjs', [file, order]);
+      const { wanted: long, ...told } = await run('mock-fs.cjs', [
+        file,
+        path.dirname(binary),
+        order,
+      ]);
       const stream = { backend: 'stream', fallback: 'SOURCE_FS' };
       const found = (text: string) => ({ status: 200, text, ...stream });
       const missing = { status: 500, text: 'ENOENT' };

@@ -1,14 +1,14 @@
 // mock-fs and register, loaded in the order given; what is served before, during and after a mock.
 const fs = require('node:fs');
 const path = require('node:path');
-const [, , file, order] = process.argv;
+const [, , file, addons, order] = process.argv;
 
 const library = path.resolve(__dirname, '../../..');
 let mock;
 const config = () => {
   const real = {};
-  for (const name of ['package.json', 'dist', 'build/Release', 'node_modules/node-gyp-build']) {
-    real[path.join(library, name)] = mock.load(path.join(library, name));
+  for (const name of ['package.json', 'dist', addons, 'node_modules/node-gyp-build']) {
+    real[path.resolve(library, name)] = mock.load(path.resolve(library, name));
   }
   return {
     ...real,

@@ -1,0 +1,159 @@
+// Runs the tests under other releases of Node, all of them with the one binary in prebuilds/: vitest
+// itself, and what the tests start. The newest of each major version comes from npm.
+//
+//   run.mjs [--quick] [VERSION...] [-- ARGUMENT OF VITEST...]
+//
+// A version is a major one, or any that npm has; those that package.json's "engines" allows are the
+// default. --quick: only the tests of what a release of Node may change. Proves of each process of
+// vitest that it was that Node which ran it, and that binary which it loaded.
+import { execFileSync, spawnSync } from 'node:child_process';
+import * as fs from 'node:fs';
+import { createRequire } from 'node:module';
+import * as path from 'node:path';
+import { parseArgs } from 'node:util';
+
+const MAJORS = ['20', '22', '24', '26'];
+
+/** What rests on Node's internals, and what promises to be as Node is. */
+const QUICK = [
+  'node-internals',
+  'parity-close',
+  'parity-errors',
+  'parity-life',
+  'parity-midway',
+  'parity-readers',
+  'parity-wire',
+  'order',
+  'http-',
+  'receive',
+  'relay-ends',
+  'relay-http',
+  'relay-life',
+  'relay-tls',
+  'relay.test',
+  'register',
+  'load.test',
+  'exits',
+  'workers',
+].map((name) => `test/${name}`);
+
+process.chdir(path.join(import.meta.dirname, '../..'));
+
+const separator = process.argv.indexOf('--', 2);
+const ours = process.argv.slice(2, separator < 0 ? undefined : separator);
+const vitests = separator < 0 ? [] : process.argv.slice(separator + 1);
+const { values, positionals } = parseArgs({
+  args: ours,
+  allowPositionals: true,
+  options: { quick: { type: 'boolean', default: false } },
+});
+const versions = positionals.length > 0 ? positionals : MAJORS;
+
+const prebuilt = findPrebuilt();
+prepare();
+const reports = versions.map(run);
+console.log(`\nWith ${path.relative('.', prebuilt)}:`);
+for (const { line } of reports) console.log(line);
+process.exitCode = reports.every(({ right }) => right) ? 0 : 1;
+
+/** As the library does, where nothing has been compiled. */
+function findPrebuilt() {
+  process.env.PREBUILDS_ONLY = '1';
+  return createRequire(import.meta.url)('node-gyp-build').path('.');
+}
+
+/** What vitest.config.mts has a global setup for, elsewhere. */
+function prepare() {
+  const gyp = path.resolve('node_modules/.bin/node-gyp');
+  execFileSync(gyp, ['configure', 'build', '--silent', '-C', 'test/support'], { stdio: 'inherit' });
+  fs.mkdirSync('build/test-scratch', { recursive: true });
+}
+
+/** Installs a version, and returns where it is. @param {string} version */
+function install(version) {
+  const folder = path.resolve('build/nodes', version);
+  const name = `node-linux-${process.arch}`;
+  fs.mkdirSync(folder, { recursive: true });
+  fs.writeFileSync(path.join(folder, 'package.json'), '{ "private": true }\n');
+  const options = ['--no-save', '--no-package-lock', '--ignore-scripts', '--no-audit', '--no-fund'];
+  execFileSync('npm', ['install', ...options, '--silent', `${name}@${version}`], {
+    cwd: folder,
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
+  return path.join(folder, 'node_modules', name, 'bin/node');
+}
+
+/** Runs the tests, and tells how that went. @param {string} version */
+function run(version) {
+  let node;
+  try {
+    node = install(version);
+  } catch (error) {
+    return { right: false, line: `  Node ${version}: can't be had: ${error.message}` };
+  }
+  const name = execFileSync(node, ['-p', 'process.version'], { encoding: 'utf8' }).trim();
+  console.log(`\nNode ${name}`);
+  const folder = path.resolve('build/nodes', version);
+  const witnesses = path.join(folder, 'witnesses');
+  const results = path.join(folder, 'results.json');
+  fs.rmSync(witnesses, { force: true });
+  fs.rmSync(results, { force: true });
+  const began = performance.now();
+  const { status } = spawnSync(
+    node,
+    [
+      'node_modules/vitest/vitest.mjs',
+      'run',
+      '--config=test/nodes/vitest.config.mts',
+      '--reporter=default',
+      '--reporter=json',
+      `--outputFile.json=${results}`,
+      ...(values.quick ? QUICK : []),
+      ...vitests,
+    ],
+    {
+      stdio: 'inherit',
+      env: {
+        ...process.env,
+        PATH: `${path.dirname(node)}:${process.env.PATH}`,
+        ZEROCOPY_WITNESS: witnesses,
+      },
+    },
+  );
+  const seconds = Math.round((performance.now() - began) / 1000);
+  const { passed, failed, skipped, files } = countsOf(results);
+  const complaint = doubt(witnesses, name, files);
+  const right = status === 0 && passed > 0 && complaint === undefined;
+  const counts = `${passed} passed, ${failed} failed, ${skipped} skipped`;
+  const line = `  Node ${name}: ${counts} (${files} files, ${seconds} s)`;
+  return { right, line: complaint ? `${line}; ${complaint}` : line };
+}
+
+/** @param {string} file */
+function countsOf(file) {
+  if (!fs.existsSync(file)) return { passed: 0, failed: 0, skipped: 0, files: 0 };
+  const report = JSON.parse(fs.readFileSync(file, 'utf8'));
+  return {
+    passed: report.numPassedTests,
+    failed: report.numFailedTests,
+    skipped: report.numPendingTests + report.numTodoTests,
+    files: report.testResults.length,
+  };
+}
+
+/**
+ * Why the tests prove nothing of this Node with that binary, if so.
+ * @param {string} file
+ * @param {string} name
+ * @param {number} files
+ */
+function doubt(file, name, files) {
+  const lines = fs.existsSync(file) ? fs.readFileSync(file, 'utf8').split('\n').slice(0, -1) : [];
+  const witnesses = lines.map((line) => JSON.parse(line));
+  const others = witnesses.filter(({ node }) => node !== name).map(({ node }) => node);
+  if (others.length > 0) return `run by ${[...new Set(others)]}`;
+  const addons = new Set(witnesses.flatMap((witness) => witness.addons));
+  if (addons.size !== 1 || !addons.has(prebuilt)) return `loaded: ${[...addons].join() || 'none'}`;
+  if (witnesses.length !== files) return `${witnesses.length} of ${files} files witnessed`;
+  return undefined;
+}
