@@ -30,6 +30,8 @@ const CALLS = [
   'write',
   'pipe2',
   'lseek',
+  'epoll_create1',
+  'eventfd2',
 ] as const;
 /** `CopyTransfer::Holes` in native/copy_transfer.h. */
 const HOLES = ['any', 'kept', 'filled'] as const;
@@ -177,8 +179,10 @@ export class Native {
     );
   }
 
-  get movers(): number {
-    return this.#binding.movers();
+  /** How many movers there are, or will be; 0 where none could be started, and why. */
+  movers(): { count: number; failure: Completion | undefined } {
+    const count = this.#binding.movers();
+    return { count, failure: count === 0 ? this.#completion() : undefined };
   }
 
   supports(kind: CallKind): boolean {

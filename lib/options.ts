@@ -21,7 +21,8 @@ export interface Fallback {
    * - `'REQUESTED'`: `backend: 'stream'` was given
    * - `'DISABLED'`: `ZEROCOPY_BACKEND=stream` is set
    * - `'NO_ADDON'`: there is no binary, or it may not be loaded; see `capabilities().reason`
-   * - `'NO_THREADS'`: the system has no thread for the engine
+   * - `'NO_THREADS'`: the system has no thread for the engine, or no descriptor for what its threads
+   *   wait at; the message tells what was refused
    * - `'SOURCE_STREAM'`: the source is a stream, and neither a TCP or Unix socket nor a pipe
    * - `'SOURCE_HANDLE'`: the source is a net.Socket over something else, or not connected
    * - `'SOURCE_OVERRIDDEN'`: the source's `read`, `_read`, `push` or `unshift` is not Node's own

@@ -2,6 +2,7 @@
 // thread, as far as the sink takes it; what is left takes its turn there.
 import { AsyncResource } from 'node:async_hooks';
 import { isSocketError, systemError } from './errors';
+import { refusedBy } from './fallback';
 import type { FileRange, Job, Turn } from './lease';
 import { type Completion, Outcome } from './native';
 import type { Backend, Fallback } from './options';
@@ -119,9 +120,7 @@ function socketError({ outcome, errno }: Completion): Error | undefined {
 
 /** If it is the file that fails, an ordinary read tells how. */
 function whyNotOn(completion: Completion): Fallback | undefined {
-  const { outcome, call, errno } = completion;
+  const { outcome } = completion;
   if (outcome !== Outcome.failed && outcome !== Outcome.unsupported) return undefined;
-  if (socketError(completion)) return undefined;
-  const code = call === 'pthread_create' ? 'NO_THREADS' : 'UNSUPPORTED';
-  return { code, message: systemError(errno, call).message, at: 0 };
+  return socketError(completion) ? undefined : refusedBy(completion, 0);
 }

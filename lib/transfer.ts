@@ -5,6 +5,7 @@ import { debuglog } from 'node:util';
 import { onAbort } from './abort';
 import type { Claim } from './claim';
 import { isSocketError, systemError, TransferError } from './errors';
+import { refusedBy } from './fallback';
 import { FileSink } from './file-sink';
 import { breakOff, isMessage } from './http';
 import type { Job, Turn } from './lease';
@@ -283,10 +284,8 @@ class Transfer implements Job {
     this.#fail(error, undefined, residual);
   }
 
-  #unsupported({ call, errno }: Completion): void {
-    const code = call === 'pthread_create' ? 'NO_THREADS' : 'UNSUPPORTED';
-    const { message } = systemError(errno, call);
-    const fallback: Fallback = { code, message, at: this.#transferred };
+  #unsupported(completion: Completion): void {
+    const fallback = refusedBy(completion, this.#transferred);
     if (this.#mayFallBack(fallback)) this.#stream(fallback);
   }
 

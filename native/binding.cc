@@ -49,8 +49,15 @@ void configure(const Napi::CallbackInfo& info) {
   if (const int movers = int_argument(info, 3)) Engine::instance().set_movers(movers);
 }
 
+// movers(): how many there are or will be; 0 where none could be started, for what is reported.
 Napi::Value movers(const Napi::CallbackInfo& info) {
-  return number(info.Env(), Engine::instance().movers());
+  StartFailure failure;
+  const int count = Engine::instance().movers(&failure);
+  if (count == 0) {
+    Environment::of(info.Env())
+        .report({0, Outcome::unsupported, 0, Backend::sendfile, failure.call, failure.error});
+  }
+  return number(info.Env(), count);
 }
 
 // Holds a file opened from a path, together with whatever else has it open from one, and writes its
@@ -194,7 +201,6 @@ Napi::Value submit(const Napi::CallbackInfo& info, std::unique_ptr<Transfer> tra
       environment.expect_event();
       return number(info.Env(), static_cast<double>(id));
     }
-    transfer->fail(Call::pthread_create, error);
     outcome = Outcome::unsupported;
   }
   report(&environment, *transfer, outcome);

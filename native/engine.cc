@@ -28,56 +28,66 @@ void Engine::set_movers(int count) {
   if (movers_ == 0) wanted_movers_ = count;
 }
 
-int Engine::movers() {
+int Engine::movers(StartFailure* failure) {
   std::lock_guard<std::mutex> lock(start_mutex_);
+  if (failure) *failure = start_failure_;
   if (movers_ > 0) return movers_;
+  return start_failure_.error ? 0 : wanted_movers();
+}
+
+int Engine::wanted_movers() const {
   if (wanted_movers_ > 0) return wanted_movers_;
   const int cores = static_cast<int>(std::thread::hardware_concurrency());
   return std::clamp(cores, kMinMovers, kMaxMovers);
 }
 
-bool Engine::start(int* error) {
-  const int wanted = movers();
+bool Engine::start(StartFailure* failure) {
   std::lock_guard<std::mutex> lock(start_mutex_);
   if (movers_ > 0) return true;
+  start_failure_ = {};
+  if (start_threads()) return true;
+  *failure = start_failure_;
+  return false;
+}
+
+bool Engine::refuse_start(Call call, int error) {
+  start_failure_ = {call, error};
+  return false;
+}
+
+// What an attempt has made stays for the next one.
+bool Engine::start_threads() {
   if (epoll_ < 0) {
     const sys::Result created = sys::epoll_create();
-    if (!created.ok()) {
-      *error = created.error;
-      return false;
-    }
+    if (!created.ok()) return refuse_start(Call::epoll_create, created.error);
     epoll_ = static_cast<int>(created.value);
   }
   if (wake_ < 0) {
     const sys::Result created = sys::event_create();
-    if (!created.ok()) {
-      *error = created.error;
-      return false;
-    }
+    if (!created.ok()) return refuse_start(Call::event_create, created.error);
     UniqueFd wake(static_cast<int>(created.value));
     const sys::Result added =
         sys::epoll_control(epoll_, EPOLL_CTL_ADD, wake.get(), EPOLLIN | EPOLLET, kWakeEvent);
-    if (!added.ok()) {
-      *error = added.error;
-      return false;
-    }
+    if (!added.ok()) return refuse_start(Call::epoll_ctl, added.error);
     wake_ = wake.release();
   }
-  // One mover will do where there are no more to be had.
-  while (movers_ < wanted) {
+  for (const int wanted = wanted_movers(); movers_ < wanted; ++movers_) {
     const sys::Result started = sys::start_thread(mover_main, this);
-    if (!started.ok()) {
-      *error = started.error;
-      break;
-    }
-    ++movers_;
+    if (started.ok()) continue;
+    // One mover will do where there are no more to be had.
+    return movers_ > 0 || refuse_start(Call::pthread_create, started.error);
   }
-  return movers_ > 0;
+  return true;
 }
 
 TransferId Engine::submit(std::unique_ptr<Transfer>* transfer, std::shared_ptr<Client> client,
                           int* error) {
-  if (!start(error)) return 0;
+  StartFailure failure;
+  if (!start(&failure)) {
+    *error = failure.error;
+    (*transfer)->fail(failure.call, failure.error);
+    return 0;
+  }
   auto task = std::make_shared<Task>();
   task->may_block = (*transfer)->may_block();
   task->transfer = std::move(*transfer);

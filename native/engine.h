@@ -42,6 +42,12 @@ struct Completion {
   std::vector<uint8_t> residual{};  // taken from the source, not accepted by the sink
 };
 
+// The call without which an engine has no threads, and its errno.
+struct StartFailure {
+  Call call = Call::none;
+  int error = 0;
+};
+
 // Who submits transfers, and hears of their end.
 class Client {
  public:
@@ -64,10 +70,12 @@ class Engine {
   // Sets how many movers to start, before they have started. 0: kMinMovers to kMaxMovers, by
   // cores.
   void set_movers(int count);
-  int movers();
+
+  // How many there are, or will be; 0 where none could be started when it was last tried, and why.
+  int movers(StartFailure* failure = nullptr);
 
   // Takes a transfer that owns its memory and its descriptors (own()). 0 when the engine has no
-  // threads and none are to be had; *error says why.
+  // threads and none are to be had; *error says why, and so does the transfer.
   TransferId submit(std::unique_ptr<Transfer>* transfer, std::shared_ptr<Client> client,
                     int* error);
 
@@ -107,7 +115,10 @@ class Engine {
     TaskRef task;
   };
 
-  bool start(int* error);
+  bool start(StartFailure* failure);
+  bool start_threads();
+  bool refuse_start(Call call, int error);
+  int wanted_movers() const;
   static void* mover_main(void* engine);
   void move();
 
@@ -130,6 +141,7 @@ class Engine {
   std::mutex start_mutex_;
   int wanted_movers_ = 0;
   int movers_ = 0;
+  StartFailure start_failure_;  // of the last attempt
   int epoll_ = -1;
   int wake_ = -1;  // an eventfd in the epoll, edge-triggered: a write wakes one mover
 

@@ -37,6 +37,8 @@ enum class Call {
   write,
   pipe,
   lseek,
+  epoll_create,
+  event_create,
 };
 
 // How the bytes went that were not in memory.

@@ -410,31 +410,38 @@ TEST_CASE("an engine that can't start says why, and starts when it can") {
     std::unique_ptr<Transfer> transfer =
         std::make_unique<GatherTransfer>(pair.sender(), gather(file.range(0, 65'537)));
     REQUIRE(transfer->own() == 0);
-    const auto refused = [&] {
+    CHECK(engine.movers() == 2);  // nothing has been tried
+    const auto refused = [&](Call call) {
       int error = 0;
       CHECK(engine.submit(&transfer, recorder, &error) == 0);
       REQUIRE(transfer != nullptr);  // still the caller's
+      CHECK(transfer->failed_call() == call);
+      CHECK(transfer->error() == error);
+      StartFailure failure;
+      CHECK(engine.movers(&failure) == 0);
+      CHECK(failure.call == call);
+      CHECK(failure.error == error);
       return error;
     };
     {
       Seam<&Calls::epoll_create> seam([] { return fail_with(EMFILE); });
-      CHECK(refused() == EMFILE);
-      CHECK(refused() == EMFILE);
+      CHECK(refused(Call::epoll_create) == EMFILE);
+      CHECK(refused(Call::epoll_create) == EMFILE);
     }
     {
       Seam<&Calls::event_create> seam([] { return fail_with(ENFILE); });
-      CHECK(refused() == ENFILE);
-      CHECK(refused() == ENFILE);
+      CHECK(refused(Call::event_create) == ENFILE);
+      CHECK(refused(Call::event_create) == ENFILE);
     }
     {
       EpollLog full(EPOLL_CTL_ADD, ENOSPC);
-      CHECK(refused() == ENOSPC);
-      CHECK(refused() == ENOSPC);
+      CHECK(refused(Call::epoll_ctl) == ENOSPC);
+      CHECK(refused(Call::epoll_ctl) == ENOSPC);
     }
     {
       Seam<&Calls::thread_create> seam([](void* (*)(void*), void*) { return EAGAIN; });
-      CHECK(refused() == EAGAIN);
-      CHECK(refused() == EAGAIN);
+      CHECK(refused(Call::pthread_create) == EAGAIN);
+      CHECK(refused(Call::pthread_create) == EAGAIN);
     }
     CHECK(recorder->count() == 0);
     int error = 0;
@@ -442,7 +449,9 @@ TEST_CASE("an engine that can't start says why, and starts when it can") {
     REQUIRE(id != 0);
     CHECK(receive_pattern(pair.receiver(), 0, 65'537) == "");
     CHECK(recorder->wait_for(id).outcome == Outcome::done);
-    CHECK(engine.movers() == 2);
+    StartFailure failure;
+    CHECK(engine.movers(&failure) == 2);
+    CHECK(failure.error == 0);
   }
   // Its epoll and its eventfd, made once.
   CHECK(eventually([&] { return count_descriptors() == before + 2; }));
