@@ -70,7 +70,8 @@ bool SpliceTransfer::send_head(Outcome* outcome) {
 bool SpliceTransfer::fill(uint64_t* budget, Outcome* outcome) {
   if (!pipe_) {
     if (const int error = PipePool::instance().take(&pipe_)) {
-      *outcome = fail(Call::pipe, error);
+      // EPERM, ENOSYS: seccomp. Nothing has been taken for it.
+      *outcome = fail_or_unsupported(Call::pipe, error, !any_taken_);
       return false;
     }
   }
