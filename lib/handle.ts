@@ -39,8 +39,12 @@ export function endpointOf(socket: net.Socket, role: 'source' | 'sink'): Endpoin
   let kind = kinds.get(handle);
   if (kind === undefined) {
     if (native.mayBlock(fd)) return blocking(role);
-    kind =
-      handle.constructor.name === 'Pipe' && native.inspect(fd).kind === 'fifo' ? 'pipe' : 'socket';
+    kind = 'socket';
+    if (handle.constructor.name === 'Pipe') {
+      const file = native.inspect(fd);
+      if (file.fd < 0) return noHandle(role);
+      if (file.kind === 'fifo') kind = 'pipe';
+    }
     kinds.set(handle, kind);
   }
   return { fd, kind };
