@@ -22,7 +22,8 @@ const MAX_FLAGS = constants.SPLICE_F_MOVE | constants.SPLICE_F_NONBLOCK | consta
  * `outFd`. Reads from `offset`; with null from the descriptor's own position, which it moves.
  * Resolves with the number of bytes moved: it may be less than `count`, and is 0 at the file's end.
  *
- * @throws a system error with `code`, `errno` and `syscall`; `EAGAIN` when `outFd` is full
+ * @throws a system error with `code`, `errno` and `syscall`; `EAGAIN` when `outFd` is full, and with
+ * `syscall: 'pthread_create'` when there is no thread to be had, as all three
  */
 export function sendfile(
   outFd: number,

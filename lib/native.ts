@@ -1,7 +1,8 @@
 // The addon: how it is found, what it offers, and the way its completions come back.
 import { AsyncResource } from 'node:async_hooks';
+import * as os from 'node:os';
 import * as path from 'node:path';
-import { argumentError } from './errors';
+import { argumentError, systemError } from './errors';
 
 /**
  * Same numbers as `Outcome`, `Backend`, `Call`, `Endpoint` in native/transfer.h and `FileKind` in
@@ -16,6 +17,9 @@ export const Outcome = {
 } as const;
 /** kMaxHeadBytes in native/binding.cc. */
 export const MAX_HEAD_LENGTH = 4096;
+/** kNoThread, there. */
+const NO_THREAD = 1;
+const { EAGAIN, EMFILE, ENFILE } = os.constants.errno;
 const BACKENDS = ['sendfile', 'read', 'splice', 'copy_file_range'] as const;
 const CALLS = [
   'none',
@@ -307,11 +311,14 @@ export class Native {
     return this.#binding.callSync(CALL_KINDS.indexOf(kind), ...args);
   }
 
-  /** The byte count, or -errno. */
+  /** The byte count, or -errno. Rejects where there is no thread or no descriptor for it. */
   call(kind: CallKind, args: CallArguments): Promise<number> {
     const id = --this.#lastCall;
     const error = this.#binding.call(CALL_KINDS.indexOf(kind), ...args, id);
+    // What the call itself never fails with: the descriptors of our own that it needs.
+    if (error === -EMFILE || error === -ENFILE) return Promise.reject(systemError(-error, 'dup'));
     if (error < 0) return Promise.resolve(error);
+    if (error === NO_THREAD) return Promise.reject(systemError(EAGAIN, 'pthread_create'));
     return new Promise((resolve) => {
       this.#waiting.set(id, ({ value, errno }) => resolve(errno > 0 ? -errno : value));
     });

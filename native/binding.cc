@@ -324,8 +324,11 @@ Napi::Value call_sync(const Napi::CallbackInfo& info) {
   return number(info.Env(), static_cast<double>(result.ok() ? result.value : -result.error));
 }
 
+// What call() returns where no thread is to be had.
+constexpr int kNoThread = 1;
+
 // call(...call, id): as callSync, on a warmer; completes with `id`, which is less than 0. Returns 0
-// or, when it could not be started, -errno.
+// or, when it could not be started, -errno or kNoThread.
 Napi::Value call(const Napi::CallbackInfo& info) {
   Environment& environment = Environment::of(info.Env());
   BareCall call = bare_call_argument(info);
@@ -346,7 +349,7 @@ Napi::Value call(const Napi::CallbackInfo& info) {
     client->post({id, result.ok() ? Outcome::done : Outcome::failed,
                   static_cast<double>(result.value), Backend::sendfile, Call::none, result.error});
   };
-  if (!Engine::instance().run_blocking(kNoDevice, job)) return number(info.Env(), -EAGAIN);
+  if (!Engine::instance().run_blocking(kNoDevice, job)) return number(info.Env(), kNoThread);
   environment.expect_event();
   return number(info.Env(), 0);
 }
