@@ -1,1 +1,6 @@
-{ "targets": [{ "target_name": "support", "sources": ["support.c"] }] }
+{
+  "targets": [
+    { "target_name": "support", "sources": ["support.c", "refuse.c"] },
+    { "target_name": "refuse", "type": "executable", "sources": ["launcher.c", "refuse.c"] }
+  ]
+}
