@@ -1,20 +1,22 @@
 import { spawnSync } from 'node:child_process';
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, renameSync } from 'node:fs';
 import path from 'node:path';
-import { buildDirectory, fromBench } from './paths.mjs';
+import { buildDirectory, repository } from './paths.mjs';
 
 /**
- * Compiles a C program of one file into build/bench.
- * @param {string} source relative to bench/
+ * Compiles a C program of one file into build/programs: for the bench, and for tests.
+ * @param {string} source relative to the repository
  * @returns {{ program: string, missing?: undefined } | { program?: undefined, missing: string }}
  */
 export function compile(source) {
-  const program = path.join(buildDirectory, 'bench', path.basename(source, '.c'));
+  const program = path.join(buildDirectory, 'programs', path.basename(source, '.c'));
   mkdirSync(path.dirname(program), { recursive: true });
   const compiler = process.env.CC ?? 'cc';
-  const args = ['-O2', '-Wall', '-Wextra', '-o', program, fromBench(source)];
+  const made = `${program}.${process.pid}`; // others may run what is there
+  const args = ['-O2', '-Wall', '-Wextra', '-o', made, path.join(repository, source)];
   const { status, error, stderr } = spawnSync(compiler, args, { encoding: 'utf8' });
   if (error) return { missing: `no C compiler: ${error.message}` };
   if (status !== 0) return { missing: `${compiler} ${source}: ${stderr.trim().split('\n')[0]}` };
+  renameSync(made, program);
   return { program };
 }

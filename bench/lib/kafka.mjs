@@ -34,8 +34,8 @@ export const loopback = { host: '127.0.0.1', server: [], client: [] };
 
 /** The programs of the clients. `missing` says why they can't be had. */
 export function compileClients() {
-  const consumer = compile('peers/kafka-consumer.c');
-  const producer = compile('peers/kafka-producer.c');
+  const consumer = compile('bench/peers/kafka-consumer.c');
+  const producer = compile('bench/peers/kafka-producer.c');
   const missing = consumer.missing ?? producer.missing;
   if (missing) return { missing: `Kafka clients in C (${missing})` };
   return { clients: { consumer: consumer.program, producer: producer.program } };

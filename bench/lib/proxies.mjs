@@ -13,7 +13,7 @@ export const missingProxies = missingHaproxy ? [missingHaproxy] : [];
 
 /** Starts the upstream server and the client. `missing` says why they can't be had. */
 export async function startProxyEnds() {
-  const { program, missing } = compile('peers/proxy-ends.c');
+  const { program, missing } = compile('bench/peers/proxy-ends.c');
   if (!program) return { missing: `the ends of the proxy in C (${missing})` };
   return { ends: await startReceiver([program, pinned ? 'poll' : 'sleep']) };
 }

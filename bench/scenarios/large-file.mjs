@@ -31,7 +31,7 @@ export async function run({ scratch, quick, rounds: fewest, log }) {
   log('making files');
   const file = makeFile(path.join(scratch, 'large'), size);
   const warmUp = makeFile(path.join(scratch, 'large-warm-up'), 16 * MiB);
-  const peer = compile('peers/sendfile.c');
+  const peer = compile('bench/peers/sendfile.c');
   const receiver = await startDiscardingReceiver();
   const { port } = receiver;
 

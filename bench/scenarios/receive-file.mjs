@@ -30,7 +30,7 @@ const TARGETS = [
 export async function run({ scratch, quick, rounds, log }) {
   const size = (quick ? 256 : 1024) * MiB;
   const title = `${size / MiB} MiB from a socket into a file`;
-  const { program, missing } = compile('peers/source.c');
+  const { program, missing } = compile('bench/peers/source.c');
   if (!program) {
     const reason = `the source in C (${missing})`;
     return { name, title, rounds, ways: {}, checks: [], missing: [reason] };

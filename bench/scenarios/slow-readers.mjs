@@ -20,7 +20,7 @@ export async function run({ scratch, quick, rounds, log }) {
   const few = quick ? 500 : 1000;
   const most = quick ? 2000 : MOST;
   const title = `transfers of a file of 1 MiB under way to receivers that read nothing, from ${few} on`;
-  const { program, missing } = compile('receiver/receiver.c');
+  const { program, missing } = compile('bench/receiver/receiver.c');
   if (!program) {
     // net.Socket can't set the size of buffers, and the file would fit into the default ones.
     return {

@@ -1,0 +1,3 @@
+export function compile(
+  source: string,
+): { program: string; missing?: undefined } | { program?: undefined; missing: string };
