@@ -7,8 +7,8 @@
 // have made.
 //
 // What Node does not document of messages is touched here and nowhere else: `_header`, `_headerSent`,
-// `_hasBody`, `_implicitHeader`, `_send`, `_writeRaw`, `outputData`, `[corked]`, `chunkedEncoding`,
-// `_httpMessage`.
+// `_hasBody`, `_implicitHeader`, `_send`, `_writeRaw`, `outputData`, `_onPendingData`, `[corked]`,
+// `chunkedEncoding`, `_httpMessage`.
 import * as fs from 'node:fs';
 import { ClientRequest, OutgoingMessage } from 'node:http';
 import type { Socket } from 'node:net';
@@ -24,6 +24,7 @@ import {
 } from './lease';
 import { type Completion, type NativeSegments, Outcome } from './native';
 import type { Fallback } from './options';
+import { SharedListener } from './shared-listener';
 
 type Done = (error?: Error | null) => void;
 
@@ -35,6 +36,7 @@ interface Internals {
   _writeRaw: unknown;
   _headerSent: boolean;
   outputData: unknown[];
+  _onPendingData?(bytes: number): void;
   chunkedEncoding: boolean;
   strictContentLength: boolean;
 }
@@ -107,7 +109,9 @@ export function enqueueBody(
 ): void {
   const { socket } = message;
   if (socket === null) {
-    whenItHasASocket(message, job, () => enqueueBody(message, job, chunkBytes, otherwise));
+    whenItHasASocket(message, job, chunkBytes, () =>
+      enqueueBody(message, job, chunkBytes, otherwise),
+    );
     return;
   }
   const fallback = storeHeader(message) ?? whyNotNativeBody(message);
@@ -160,24 +164,41 @@ function storeHeader(message: OutgoingMessage): Fallback | undefined {
   }
 }
 
-/** A pipelined response gets the socket when its turn comes, a request when the agent has one. */
-function whenItHasASocket(message: OutgoingMessage, job: Job, then: () => void): void {
+const closes = new SharedListener<Socket>(
+  (connection, listener) => connection.on('close', listener),
+  (connection, listener) => connection.off('close', listener),
+);
+
+/**
+ * A pipelined response gets the socket when its turn comes, a request when the agent has one. Node
+ * stops to read requests whose answers can't go yet by the bytes that wait: here it is `bytes` that
+ * would, read of a file by now.
+ */
+function whenItHasASocket(
+  message: OutgoingMessage,
+  job: Job,
+  bytes: number,
+  then: () => void,
+): void {
+  const internals = internalsOf(message);
   // Node tells a response that waits for its turn nothing of its connection's end.
   const connection = requestSocketOf(message);
   const stop = () => {
     message.off('socket', onSocket).off('close', onClose);
-    connection?.off('close', onClose);
+    ignoreConnection?.();
   };
   const onSocket = () => {
     stop();
+    internals._onPendingData?.(-bytes);
     if (!job.over) then();
   };
   const onClose = () => {
     stop();
     job.dropped(new Error('The message was closed before it had a socket'));
   };
+  internals._onPendingData?.(bytes);
   message.once('socket', onSocket).once('close', onClose);
-  connection?.once('close', onClose);
+  const ignoreConnection = connection && closes.once(connection, onClose);
 }
 
 /** Most bytes of a body that one move frames: each of its chunks takes some memory meanwhile. */

@@ -2,8 +2,8 @@
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import * as http from 'node:http';
-import { beforeAll, expect, onTestFinished, test } from 'vitest';
-import { createReadStream, type ReadStream } from 'zerocopy';
+import { beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { createReadStream, type ReadStream, transfer } from 'zerocopy';
 import { testFile } from './helpers/files';
 import {
   answerOf,
@@ -20,7 +20,7 @@ import {
   stuckClient,
   warmUp,
 } from './helpers/http';
-import { openDescriptors, until } from './helpers/process';
+import { openDescriptors, sleep, until } from './helpers/process';
 
 beforeAll(warmUp);
 
@@ -219,4 +219,54 @@ test('early hints and processing before the answer', async () => {
   const answers = answersOf(wire);
   expect(answers.map(({ head }) => head.slice(9, 12))).toEqual(['102', '103', '200']);
   expectSame(answers[2]?.body ?? Buffer.alloc(0), file.content);
+});
+
+/** Each answers with a file: what waits for its turn has no bytes that Node would count. */
+const ways: [string, (file: string, response: http.ServerResponse) => unknown][] = [
+  ['createReadStream().pipe()', (file, response) => createReadStream(file).pipe(response)],
+  ['transfer(), natively', (file, response) => transfer(file, response, { backend: 'native' })],
+  ['transfer(), by streams', (file, response) => transfer(file, response, { backend: 'stream' })],
+];
+
+describe.each(ways)('%s', (_way, answer) => {
+  test('5,000 requests whose answers nobody reads: most of them are left unread', async () => {
+    const REQUESTS = 5_000;
+    const file = testFile(1000);
+    const warnings: Error[] = [];
+    const warn = (warning: Error) => warnings.push(warning);
+    process.on('warning', warn);
+    onTestFinished(() => {
+      process.off('warning', warn);
+    });
+    let asked = 0;
+    const errors: unknown[] = [];
+    const { peer } = await stuckClient((_request, response) => {
+      asked += 1;
+      response.setHeader('Content-Length', file.content.length);
+      const sent = answer(file.path, response);
+      if (sent instanceof Promise) sent.catch((error) => errors.push(error));
+    });
+    const descriptors = openDescriptors();
+    peer.write(get().repeat(REQUESTS));
+    let before: number;
+    do {
+      before = asked;
+      await sleep(200);
+    } while (asked > before);
+    // What Node has read at once, or before the first answers had come to wait, has been asked.
+    expect(asked).toBeGreaterThan(100);
+    expect(asked).toBeLessThan(REQUESTS / 2);
+    expect(openDescriptors() - descriptors).toBeLessThanOrEqual(asked);
+
+    let received = 0;
+    const head = /HTTP\/1.1 200 OK/g;
+    peer.on('data', (chunk: Buffer) => {
+      received += chunk.toString('latin1').match(head)?.length ?? 0;
+    });
+    peer.resume();
+    // A head may lie across two chunks.
+    await until(() => received > REQUESTS * 0.9 && asked === REQUESTS, 'all is answered', 30_000);
+    await until(() => openDescriptors() === descriptors, 'descriptors are back');
+    expect({ warnings, errors }).toEqual({ warnings: [], errors: [] });
+  });
 });

@@ -8,6 +8,7 @@ import { PassThrough, Readable, Writable } from 'node:stream';
 import { expect, test, vi } from 'vitest';
 import { testFile } from './helpers/files';
 import { answersOf, connectTo, get, receiveAll, serve } from './helpers/http';
+import { sleep, until } from './helpers/process';
 import { link } from './helpers/sockets';
 
 type Internals = {
@@ -206,6 +207,7 @@ type Message = {
   _send(data: Uint8Array, encoding: undefined, done: () => void): boolean;
   _writeRaw(data: Uint8Array): boolean;
   outputData: unknown[];
+  _onPendingData(bytes: number): void;
   chunkedEncoding: boolean;
   strictContentLength: boolean;
 };
@@ -346,6 +348,27 @@ test("a pipelined response: outputData, then 'socket', and only then _flush", as
   const [, second] = answersOf(wire);
   expect(second).toMatchObject({ whole: true, body: Buffer.from('abc') });
   expect(seen).toEqual([true, true, 1, 0]);
+});
+
+test('_onPendingData: with as many bytes waiting, Node reads no requests until they have gone', async () => {
+  const responses: http.ServerResponse[] = [];
+  const { server, address } = await serve((_request, response) => responses.push(response));
+  const { sink, peer } = await connectTo(server, address);
+  peer.write(get());
+  await until(() => responses.length === 1, 'the first is there');
+  message(responses[0] as http.ServerResponse)._onPendingData(sink.writableHighWaterMark + 1);
+  peer.write(get());
+  await until(() => responses.length === 2, 'the second finds that they wait');
+  peer.write(get());
+  await sleep(100);
+  expect(responses).toHaveLength(2);
+  message(responses[0] as http.ServerResponse)._onPendingData(-sink.writableHighWaterMark - 1);
+  await until(() => responses.length === 3, 'the third is read');
+  // Of a request that waits for a connection nobody counts them.
+  const request = http.request({ ...address, agent: false });
+  request.on('error', () => {});
+  expect(message(request)._onPendingData(1)).toBeUndefined();
+  request.destroy();
 });
 
 test("a request has no socket at first; then 'socket', and it is the socket's _httpMessage", async () => {
