@@ -142,10 +142,12 @@ export class ReadStream extends NodesReadStream {
     if (this.#stretch && this.#whyNotNow()) this.#stretch.interrupt();
   }
 
-  /** Node's pipe() forgets the file when its sink closes early. */
-  #closeUnlessClaimed(sink: NodeJS.WritableStream): void {
-    if (this.destroyed || this.readableEnded || !this.#internals.autoClose) return;
+  /** Node's pipe() forgets the file when its sink closes early. `otherwise` is for who claims it. */
+  #closeUnlessClaimed(sink: NodeJS.WritableStream, otherwise: () => void = () => {}): void {
+    if (this.destroyed || this.readableEnded) return;
+    if (!this.#internals.autoClose) return otherwise();
     setImmediate(() => {
+      if (this.destroyed) return;
       const { pipes } = this.#internals._readableState;
       const ofPipes = pipes.length;
       const claimed =
@@ -154,6 +156,7 @@ export class ReadStream extends NodesReadStream {
         this.listenerCount('readable') > 0 ||
         (ofPipes === 0 && this.readableFlowing === true);
       if (!claimed && isClosed(sink)) this.destroy();
+      else otherwise();
     });
   }
 
@@ -295,10 +298,14 @@ export class ReadStream extends NodesReadStream {
       this.#never = end.fallback;
       this.#readOrdinarily(size, end.fallback);
     } else if (end.sinkGone) {
-      // For whoever claims it; nothing has gone that way yet.
-      this.#hasReadOrdinarily = true;
-      super._read(size);
-      if (sink) this.#closeUnlessClaimed(sink);
+      // For whoever claims it; nothing has gone that way yet. Nobody does, as a rule, and thousands
+      // of streams may lose their sink at once: none of them reads before that is known.
+      const readOn = () => {
+        this.#hasReadOrdinarily = true;
+        super._read(size);
+      };
+      if (sink) this.#closeUnlessClaimed(sink, readOn);
+      else readOn();
     } else if (end.truncated && end.moved === 0) {
       this.#readOrdinarily(size, sizeUnknown());
     } else if (this.#isAtEnd()) {

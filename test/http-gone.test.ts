@@ -1,5 +1,6 @@
 // Clients that go away: before, while and after a file is sent to them.
 import { once } from 'node:events';
+import * as fs from 'node:fs';
 import * as http from 'node:http';
 import { pipeline } from 'node:stream';
 import { beforeAll, describe, expect, test } from 'vitest';
@@ -206,6 +207,29 @@ test('a pipelined answer whose connection goes before its turn: its file is clos
     peer.destroy();
     await until(() => streams.every((stream) => stream.closed), 'all streams are closed');
     await until(() => openDescriptors() === descriptors + 1, "all but the server's are back");
+  }));
+
+/** Bytes that this process has read by now, of files and whatever else (proc(5)). */
+const bytesRead = () => Number(/^rchar: (\d+)/.exec(fs.readFileSync('/proc/self/io', 'utf8'))?.[1]);
+
+test('hundreds of them: none of their files is read', () =>
+  quietly(async () => {
+    const REQUESTS = 400;
+    const file = testFile(SIZE);
+    const streams: ReadStream[] = [];
+    const { peer } = await stuckClient((_request, response) => {
+      response.setHeader('Content-Length', SIZE);
+      const stream = createReadStream(file.path);
+      streams.push(stream);
+      stream.pipe(response);
+    });
+    peer.write(get().repeat(REQUESTS));
+    await until(() => streams.length === REQUESTS && !streams.at(-1)?.pending, 'all have begun');
+    const before = bytesRead();
+    peer.destroy();
+    await until(() => streams.every((stream) => stream.closed), 'all streams are closed');
+    // A chunk of each would be 25 MiB.
+    expect(bytesRead() - before).toBeLessThan(5 * 1024 * 1024);
   }));
 
 test('the server goes on: the next client gets its answer', async () => {
