@@ -3,13 +3,18 @@ import { mkdirSync, renameSync } from 'node:fs';
 import path from 'node:path';
 import { buildDirectory, repository } from './paths.mjs';
 
+/** Where a program is, once it has been compiled. @param {string} source as compile() takes it */
+export function programOf(source) {
+  return path.join(buildDirectory, 'programs', path.basename(source, '.c'));
+}
+
 /**
  * Compiles a C program of one file into build/programs: for the bench, and for tests.
  * @param {string} source relative to the repository
  * @returns {{ program: string, missing?: undefined } | { program?: undefined, missing: string }}
  */
 export function compile(source) {
-  const program = path.join(buildDirectory, 'programs', path.basename(source, '.c'));
+  const program = programOf(source);
   mkdirSync(path.dirname(program), { recursive: true });
   const compiler = process.env.CC ?? 'cc';
   const made = `${program}.${process.pid}`; // others may run what is there

@@ -1,0 +1,1 @@
+export function contentOf(mark: number, length: number, offset?: number): Buffer;
