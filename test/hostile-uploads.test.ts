@@ -2,12 +2,12 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { expect, test } from 'vitest';
-import { leavesNothing, startHosts } from './helpers/hostile';
+import { leavesNothing, startHosts, uploadWays } from './helpers/hostile';
 import { checkArrivals } from './hostile/harness.mjs';
 import { contentOf } from './hostile/marks.mjs';
 
 const timeout = 120_000;
-const uploads = { kind: 'upload', ways: 'upload,upload-stream' };
+const uploads = { kind: 'upload', ways: uploadWays };
 
 test('uploads broken off anywhere, beside others that come whole', { timeout }, async () => {
   const hosts = await startHosts({ sizes: [300_001] });

@@ -22,7 +22,6 @@ interface Counts {
   begun: number;
   ended: number;
   how: Record<string, number>;
-  delay: { max?: number; p99?: number };
 }
 
 interface Settings {
@@ -70,7 +69,6 @@ export class Server {
   ask(ask: 'counts'): Promise<Counts>;
   ask(ask: 'memory'): Promise<NodeJS.MemoryUsage>;
   ask(ask: 'open'): Promise<number>;
-  ask(ask: 'watch'): Promise<void>;
   idle(): Promise<Held>;
   stop(): Promise<void>;
 }

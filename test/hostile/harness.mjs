@@ -141,7 +141,7 @@ export class Server {
     this.ended = once(child, 'close').then(([code, signal]) => [`${signal ?? code}`]);
   }
 
-  /** @param {'counts' | 'open' | 'tidy' | 'memory' | 'watch'} ask */
+  /** @param {'counts' | 'delays' | 'open' | 'tidy' | 'memory' | 'watch'} ask */
   async ask(ask) {
     const id = ++this.#lastId;
     const answer = new Promise((resolve) => this.#answers.set(id, resolve));

@@ -1,6 +1,6 @@
 // The ways in which the server answers over HTTP.
 import * as fs from 'node:fs';
-import { copyFileSync, statSync, truncateSync, unlinkSync } from 'node:fs';
+import { closeSync, copyFileSync, openSync, statSync, truncateSync, unlinkSync } from 'node:fs';
 import path from 'node:path';
 import { pipeline } from 'node:stream';
 import { createReadStream, transfer } from 'zerocopy';
@@ -63,6 +63,14 @@ const ways = {
       { file, offset: offset + half, length: length - half },
     ];
     return transfer(segments, response, { signal });
+  },
+  /** The descriptor is closed at once, and its number a decoy's from then on. */
+  descriptor: (file, range, response, { decoys, signal }) => {
+    const fd = openSync(file, 'r');
+    const sent = transfer(fd, response, { ...range, signal });
+    closeSync(fd);
+    decoys.takeNumber();
+    return sent;
   },
   /** A copy of the file that loses all that it has, some time soon. */
   truncated: (file, range, response, { arrivals }) => {

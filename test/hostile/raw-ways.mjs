@@ -1,5 +1,6 @@
 // The ways in which the server answers over a bare connection, line by line.
 import { once } from 'node:events';
+import { closeSync, openSync } from 'node:fs';
 import path from 'node:path';
 import { copyFile, createReadStream, transfer } from 'zerocopy';
 import { ended } from './counts.mjs';
@@ -87,14 +88,27 @@ const ways = {
   },
 };
 
-async function serve(socket, line, { files, arrivals }) {
+/** Each takes what comes from a socket into a file. */
+const uploads = {
+  upload: (socket, file, length) => transfer(socket, file, { length }),
+  'upload-stream': (socket, file, length) => transfer(socket, file, { length, backend: 'stream' }),
+  /** The descriptor is closed at once, and its number a decoy's from then on. */
+  'upload-descriptor': (socket, file, length, decoys) => {
+    const fd = openSync(file, 'w');
+    const arrived = transfer(socket, fd, { length });
+    closeSync(fd);
+    decoys.takeNumber();
+    return arrived;
+  },
+};
+
+async function serve(socket, line, { files, arrivals }, decoys) {
   const [way, name, ...numbers] = line.split(' ');
   const [offset = 0, length = 0] = numbers.map(Number);
   const source = path.join(files, name);
-  if (way === 'upload' || way === 'upload-stream') {
-    const backend = way === 'upload' ? 'auto' : 'stream';
+  if (way in uploads) {
     const sink = path.join(arrivals, name);
-    const { transferred } = await ended(way, transfer(socket, sink, { length, backend }));
+    const { transferred } = await ended(way, uploads[way](socket, sink, length, decoys));
     if (transferred < length) throw new Error('The client has gone');
     socket.write(`${name} ${length} 0\n`);
   } else if (way === 'copy') {
@@ -108,10 +122,10 @@ async function serve(socket, line, { files, arrivals }) {
 }
 
 /** Answers lines until there are no more. Rejects when something has failed. */
-export async function converse(socket, settings) {
+export async function converse(socket, settings, decoys) {
   for (;;) {
     const line = await nextLine(socket);
     if (line === undefined) return;
-    await serve(socket, line, settings);
+    await serve(socket, line, settings, decoys);
   }
 }

@@ -48,7 +48,7 @@ http.on('connection', accept);
 const raw = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
   accept(socket);
   socket.on('error', () => {}); // the transfers tell
-  converse(socket, settings).then(
+  converse(socket, settings, decoys).then(
     () => socket.end(),
     () => socket.destroy(),
   );
@@ -58,6 +58,9 @@ const rawOverUnix = createServer({ allowHalfOpen: true }, (socket) =>
   raw.emit('connection', socket),
 );
 
+/** The relays' own connections that are open. */
+let upstreams = 0;
+
 /** Relays to one of the other services. */
 function relayTo(target) {
   return createServer({ allowHalfOpen: true, noDelay: true }, (client) => {
@@ -65,7 +68,11 @@ function relayTo(target) {
     client.on('error', () => {});
     const upstream = connect({ ...target(), allowHalfOpen: true, noDelay: true });
     upstream.on('error', () => {});
-    upstream.once('close', () => decoys.takeNumber());
+    upstreams += 1;
+    upstream.once('close', () => {
+      upstreams -= 1;
+      decoys.takeNumber();
+    });
     ended('relay', relay(client, upstream)).catch(() => {});
   });
 }
@@ -91,20 +98,23 @@ if (certificate) {
 const connectionsOf = (server) =>
   new Promise((resolve) => server.getConnections((_error, count) => resolve(count)));
 
-const delays = monitorEventLoopDelay({ resolution: 10 });
+const LOOP_RESOLUTION_MS = 10;
+const delays = monitorEventLoopDelay({ resolution: LOOP_RESOLUTION_MS });
 
 const tells = {
-  /** What has happened so far, and the event loop's delay since the last time. */
-  counts() {
-    const delay =
-      delays.count > 0 ? { max: delays.max / 1e6, p99: delays.percentile(99) / 1e6 } : {};
+  /** What has happened so far. */
+  counts: () => counts,
+  /** How late the event loop has been since the last time, in milliseconds, and what has begun. */
+  delays() {
+    const late = (ns) => Math.max(0, ns / 1e6 - LOOP_RESOLUTION_MS);
+    const delay = { max: late(delays.max), p99: late(delays.percentile(99)) };
     delays.reset();
-    return { ...counts, delay };
+    return { begun: counts.begun, delay };
   },
   /** How many connections are open. */
   async open() {
     const open = await Promise.all(Object.values(services).map(connectionsOf));
-    return open.reduce((all, count) => all + count, 0);
+    return open.reduce((all, count) => all + count, upstreams);
   },
   /** Closes what is open of its own. */
   tidy() {
