@@ -474,7 +474,14 @@ class SocketTurn extends LeaseTurn {
   override splice(flow: Flow, ended: (completion: Completion) => void): Fallback | undefined {
     const { source, head, length } = flow;
     return this.#start(ended, (native, sink, first, heard) =>
-      native.splice(source, sink, Buffer.concat([first, head]), length, heard),
+      // Without a copy of what may be large.
+      native.splice(
+        source,
+        sink,
+        first.length > 0 ? Buffer.concat([first, head]) : head,
+        length,
+        heard,
+      ),
     );
   }
 

@@ -36,6 +36,7 @@ const CALLS = [
   'lseek',
   'epoll_create1',
   'eventfd2',
+  'malloc',
 ] as const;
 /** `CopyTransfer::Holes` in native/copy_transfer.h. */
 const HOLES = ['any', 'kept', 'filled'] as const;

@@ -1,5 +1,6 @@
 // One transfer, from its arguments to its settlement.
 import type * as net from 'node:net';
+import * as os from 'node:os';
 import { Readable, type Writable } from 'node:stream';
 import { debuglog } from 'node:util';
 import { onAbort } from './abort';
@@ -32,6 +33,7 @@ import { ownStream, Pump, SourceTruncatedError } from './stream-backend';
 /** What is moved as one: by the engine, or as a stream. */
 type Leg = NativeSegments | Readable;
 
+const { ENOMEM } = os.constants.errno;
 const PROGRESS_INTERVAL_MS = 100;
 const debug = debuglog('zerocopy');
 
@@ -139,7 +141,20 @@ class Transfer implements Job {
     const early = sink.kind === 'stream' && isMessage(sink.stream) && !sink.stream.headersSent;
     if (this.#source || !early) this.#takeTurn();
     this.#proceed();
-    if (!this.#settled) keepMemory(source);
+    if (!this.#settled) this.#keepMemory();
+  }
+
+  #keepMemory(): void {
+    try {
+      keepMemory(this.#arguments.source);
+    } catch (cause) {
+      // There is no memory for as much.
+      this.#interrupt({
+        ...systemError(ENOMEM, 'malloc'),
+        message: (cause as Error).message,
+        cause,
+      });
+    }
   }
 
   // Job: what the lease calls.

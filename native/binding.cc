@@ -154,12 +154,14 @@ uint64_t length_of(int64_t length) {
 
 // A gather list: an array in which a piece of memory is a Uint8Array, and a range of a file three
 // numbers: a descriptor, held or the caller's own, offset, length.
-std::vector<Segment> segments_argument(const Napi::CallbackInfo& info, size_t index) {
+// False where there is no memory for as many.
+bool segments_argument(const Napi::CallbackInfo& info, size_t index,
+                       std::vector<Segment>* segments) {
   Environment& environment = Environment::of(info.Env());
-  std::vector<Segment> segments;
   const Napi::Array list = info[index].As<Napi::Array>();
   const uint32_t length = list.Length();
-  segments.reserve(length);
+  if (!sys::has_memory(length * sizeof(Segment))) return false;
+  segments->reserve(length);
   std::shared_ptr<const File> file;
   for (uint32_t i = 0; i < length; ++i) {
     const Napi::Value item = list.Get(i);
@@ -171,13 +173,13 @@ std::vector<Segment> segments_argument(const Napi::CallbackInfo& info, size_t in
         file = environment.file(file_number);
         if (!file) file = std::make_shared<const File>(file_number);
       }
-      segments.push_back(Segment::of_file(file, static_cast<uint64_t>(offset), length_of(count)));
+      segments->push_back(Segment::of_file(file, static_cast<uint64_t>(offset), length_of(count)));
     } else {
       const auto bytes = item.As<Napi::Uint8Array>();
-      segments.push_back(Segment::of_memory(bytes.Data(), bytes.ByteLength()));
+      segments->push_back(Segment::of_memory(bytes.Data(), bytes.ByteLength()));
     }
   }
-  return segments;
+  return true;
 }
 
 Endpoint endpoint_argument(const Napi::CallbackInfo& info, size_t index) {
@@ -187,6 +189,12 @@ Endpoint endpoint_argument(const Napi::CallbackInfo& info, size_t index) {
 void report(Environment* environment, const Transfer& transfer, Outcome outcome) {
   environment->report({0, outcome, static_cast<double>(transfer.transferred()), transfer.backend(),
                        transfer.failed_call(), transfer.error()});
+}
+
+// For a transfer that there is no memory for.
+Napi::Value no_memory(const Napi::CallbackInfo& info, Backend backend) {
+  Environment::of(info.Env()).report({0, Outcome::failed, 0, backend, Call::malloc, ENOMEM});
+  return number(info.Env(), 0);
 }
 
 // The transfer's id; or 0 when it could not be started, as reported.
@@ -210,8 +218,10 @@ Napi::Value submit(const Napi::CallbackInfo& info, std::unique_ptr<Transfer> tra
 // send(sinkFd, sinkKind, segments): to a socket or a pipe. The transfer's id; or 0 when it has
 // ended already, as reported.
 Napi::Value send(const Napi::CallbackInfo& info) {
-  auto transfer = std::make_unique<GatherTransfer>(
-      int_argument(info, 0), segments_argument(info, 2), endpoint_argument(info, 1));
+  std::vector<Segment> segments;
+  if (!segments_argument(info, 2, &segments)) return no_memory(info, Backend::sendfile);
+  auto transfer = std::make_unique<GatherTransfer>(int_argument(info, 0), std::move(segments),
+                                                   endpoint_argument(info, 1));
   Outcome outcome = Outcome::again;
   const bool ended = transfer->step_if_short(&outcome) && outcome != Outcome::again &&
                      outcome != Outcome::wait_writable && outcome != Outcome::cold;
@@ -229,6 +239,7 @@ Napi::Value splice(const Napi::CallbackInfo& info) {
   FileFacts facts;
   if (sink.kind == Endpoint::file && inspect(sink.fd, &facts) == 0) sink.device = facts.device;
   const auto head = info[5].As<Napi::Uint8Array>();
+  if (!sys::has_memory(head.ByteLength())) return no_memory(info, Backend::splice);
   return submit(
       info, std::make_unique<SpliceTransfer>(
                 source, sink, std::vector<uint8_t>(head.Data(), head.Data() + head.ByteLength()),
@@ -242,7 +253,9 @@ Napi::Value copy(const Napi::CallbackInfo& info) {
   sink.holes = static_cast<CopyTransfer::Holes>(int_argument(info, 4));
   FileFacts facts;
   if (inspect(sink.fd, &facts) == 0) sink.device = facts.device;
-  return submit(info, std::make_unique<CopyTransfer>(sink, segments_argument(info, 0)));
+  std::vector<Segment> segments;
+  if (!segments_argument(info, 0, &segments)) return no_memory(info, Backend::copy_file_range);
+  return submit(info, std::make_unique<CopyTransfer>(sink, std::move(segments)));
 }
 
 // sendNow(sinkFd, sinkKind, head, fd, offset, length): sends what of a string (Latin-1) and a range

@@ -26,8 +26,9 @@ CopyTransfer::Way CopyTransfer::second_way() const {
 }
 
 int CopyTransfer::own() {
-  if (const int error = zerocopy::own(&segments_)) {
-    fail(Call::dup, error);
+  Call failed;
+  if (const int error = zerocopy::own(&segments_, &failed)) {
+    fail(failed, error);
     return error;
   }
   return duplicate(&sink_.fd, &own_sink_);
@@ -180,7 +181,11 @@ sys::Result CopyTransfer::copy_some(uint64_t count, Call* call) {
 }
 
 sys::Result CopyTransfer::read_and_write(uint64_t count, Call* call) {
-  if (!buffer_) buffer_.reset(new uint8_t[kBufferBytes]);
+  if (!buffer_) buffer_ = sys::allocate(kBufferBytes);
+  if (!buffer_) {
+    *call = Call::malloc;
+    return {-1, ENOMEM};
+  }
   *call = Call::read;
   const sys::Result read = sys::read(current().file->fd(), buffer_.get(),
                                      std::min(count, kBufferBytes), current().offset + within_);

@@ -63,7 +63,7 @@ class CopyTransfer : public Transfer {
   bool way_has_moved_ = false;  // bytes of the current segment
   Backend backend_ = Backend::copy_file_range;
   bool backend_known_ = false;
-  std::unique_ptr<uint8_t[]> buffer_;
+  sys::Memory buffer_;
 };
 
 }  // namespace zerocopy

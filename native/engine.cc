@@ -155,14 +155,17 @@ void Engine::settle(const TaskRef& task, std::unique_lock<std::mutex> lock, Outc
   std::unique_ptr<Transfer> transfer = std::move(task->transfer);
   lock.unlock();
 
-  const Completion completion{task->id,
-                              outcome,
-                              transfer->transferred(),
-                              transfer->backend(),
-                              transfer->failed_call(),
-                              transfer->error(),
-                              transfer->source_failed(),
-                              transfer->residual()};
+  std::vector<uint8_t> residual = transfer->residual();
+  // Not to be gone on from: the bytes that were taken are lost.
+  if (transfer->failed_call() == Call::malloc) outcome = Outcome::failed;
+  Completion completion{task->id,
+                        outcome,
+                        transfer->transferred(),
+                        transfer->backend(),
+                        transfer->failed_call(),
+                        transfer->error(),
+                        transfer->source_failed(),
+                        std::move(residual)};
   {
     std::lock_guard<std::mutex> slots_lock(slots_mutex_);
     const uint32_t index = static_cast<uint32_t>(task->id & kSlotMask);
@@ -177,7 +180,7 @@ void Engine::settle(const TaskRef& task, std::unique_lock<std::mutex> lock, Outc
     sys::epoll_control(epoll_, EPOLL_CTL_DEL, transfer->source_fd(), 0, 0);
   if (task->sink_registered) sys::epoll_control(epoll_, EPOLL_CTL_DEL, transfer->sink_fd(), 0, 0);
   transfer.reset();
-  task->client->complete(completion);
+  task->client->complete(std::move(completion));
 }
 
 void Engine::enqueue(TaskRef task) {

@@ -53,7 +53,7 @@ class Client {
  public:
   virtual ~Client() = default;
   // Called once for each transfer, on any thread, when it has let go of its descriptors.
-  virtual void complete(const Completion& completion) = 0;
+  virtual void complete(Completion completion) = 0;
 };
 
 class Engine {

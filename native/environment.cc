@@ -36,10 +36,10 @@ void Environment::set_callback(Napi::Function callback, Napi::Float64Array repor
   facts_fields_ = facts.Data();
 }
 
-void Environment::complete(const Completion& completion) {
+void Environment::complete(Completion completion) {
   post({static_cast<double>(completion.id), completion.outcome,
         static_cast<double>(completion.transferred), completion.backend, completion.call,
-        completion.error, false, completion.source_failed, completion.residual});
+        completion.error, false, completion.source_failed, std::move(completion.residual)});
 }
 
 void Environment::post(Event event) {

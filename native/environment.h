@@ -42,7 +42,7 @@ class Environment : public Client, public std::enable_shared_from_this<Environme
   void set_callback(Napi::Function callback, Napi::Float64Array report, Napi::Float64Array facts);
 
   // Client; and the same for bare calls. From any thread.
-  void complete(const Completion& completion) override;
+  void complete(Completion completion) override;
   void post(Event event);
 
   // JavaScript thread only, from here on.

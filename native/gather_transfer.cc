@@ -22,8 +22,9 @@ GatherTransfer::GatherTransfer(int sink, std::vector<Segment> segments, Endpoint
 }
 
 int GatherTransfer::own() {
-  if (const int error = zerocopy::own(&segments_)) {
-    fail(Call::dup, error);
+  Call failed;
+  if (const int error = zerocopy::own(&segments_, &failed)) {
+    fail(failed, error);
     return error;
   }
   return duplicate(&sink_, &own_sink_);

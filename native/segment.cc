@@ -1,5 +1,7 @@
 #include "segment.h"
 
+#include <errno.h>
+
 #include <algorithm>
 #include <cstring>
 #include <utility>
@@ -28,7 +30,7 @@ std::vector<Segment> without_empty(std::vector<Segment> segments) {
   return segments;
 }
 
-int own(std::vector<Segment>* segments) {
+int own(std::vector<Segment>* segments, Call* failed) {
   const File* borrowed = nullptr;
   std::shared_ptr<const File> owned;
   for (Segment& segment : *segments) {
@@ -38,12 +40,19 @@ int own(std::vector<Segment>* segments) {
         int error;
         borrowed = segment.file.get();
         owned = borrowed->duplicate(&error);
-        if (!owned) return error;
+        if (!owned) {
+          *failed = Call::dup;
+          return error;
+        }
       }
       segment.file = owned;
     }
     if (segment.file || segment.storage) continue;
-    segment.storage.reset(new uint8_t[segment.length]);
+    segment.storage = sys::allocate(segment.length);
+    if (!segment.storage) {
+      *failed = Call::malloc;
+      return ENOMEM;
+    }
     std::memcpy(segment.storage.get(), segment.data, segment.length);
     segment.data = segment.storage.get();
   }

@@ -5,6 +5,8 @@
 #include <vector>
 
 #include "file.h"
+#include "syscalls.h"
+#include "transfer.h"
 
 namespace zerocopy {
 
@@ -19,14 +21,15 @@ struct Segment {
   std::shared_ptr<const File> file;  // null: memory
   uint64_t offset = 0;
   uint64_t length = 0;
-  const uint8_t* data = nullptr;       // borrowed from the caller until own()
-  std::unique_ptr<uint8_t[]> storage;  // set by own()
+  const uint8_t* data = nullptr;  // borrowed from the caller until own()
+  sys::Memory storage;            // set by own()
 };
 
 // Those that have any bytes.
 std::vector<Segment> without_empty(std::vector<Segment> segments);
 
-// Copies memory, and duplicates the descriptors of borrowed files. An errno if there are none.
-int own(std::vector<Segment>* segments);
+// Copies memory, and duplicates the descriptors of borrowed files. Where there are none an errno,
+// and the call that failed.
+int own(std::vector<Segment>* segments, Call* failed);
 
 }  // namespace zerocopy

@@ -205,7 +205,14 @@ Outcome SpliceTransfer::ended() {
 }
 
 std::vector<uint8_t> SpliceTransfer::residual() {
-  std::vector<uint8_t> bytes(head_.begin() + static_cast<ptrdiff_t>(head_gone_), head_.end());
+  if (!has_head() && in_pipe_ == 0) return {};
+  if (!sys::has_memory(head_.size() - head_gone_ + in_pipe_)) {
+    fail(Call::malloc, ENOMEM);
+    return {};
+  }
+  std::vector<uint8_t> bytes;
+  bytes.reserve(head_.size() - head_gone_ + in_pipe_);
+  bytes.assign(head_.begin() + static_cast<ptrdiff_t>(head_gone_), head_.end());
   const size_t in_head = bytes.size();
   bytes.resize(in_head + in_pipe_);
   for (size_t at = in_head; in_pipe_ > 0;) {

@@ -141,6 +141,11 @@ int kernel_thread_create(void* (*body)(void*), void* argument) {
   return error;
 }
 
+// Not inlined: compilers take for granted that what is only freed again could be had.
+[[gnu::noinline]] void* kernel_allocate(size_t bytes) {
+  return std::malloc(bytes);
+}
+
 template <typename Call>
 Result retry(Call call) {
   for (;;) {
@@ -192,6 +197,7 @@ const Calls kKernelCalls = {
     kernel_event_create,
     kernel_event_signal,
     kernel_thread_create,
+    kernel_allocate,
 };
 
 #ifdef ZEROCOPY_SEAM
@@ -342,6 +348,15 @@ Result start_thread(void* (*body)(void*), void* argument) {
   const int error = calls.thread_create(body, argument);
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   return {error == 0 ? 0 : -1, error};
+}
+
+Memory allocate(size_t bytes) {
+  // Never 0, for which null is no failure.
+  return Memory(static_cast<uint8_t*>(calls.allocate(std::max<size_t>(bytes, 1))));
+}
+
+bool has_memory(size_t bytes) {
+  return allocate(bytes) != nullptr;
 }
 
 void yield_to_others() {

@@ -11,6 +11,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
+#include <memory>
 
 // The system calls that the library makes, each retried on EINTR and each returning its errno
 // beside its value. All of them go through one table, which test builds (ZEROCOPY_SEAM) may
@@ -62,6 +64,7 @@ struct Calls {
   int (*event_create)();
   ssize_t (*event_signal)(int fd);
   int (*thread_create)(void* (*body)(void*), void* argument);  // an errno, like pthread_create(3)
+  void* (*allocate)(size_t bytes);                             // null where there is no memory
 };
 
 #ifdef ZEROCOPY_SEAM
@@ -121,6 +124,15 @@ Result event_create();
 Result event_signal(int fd);
 // A detached thread that takes no signals.
 Result start_thread(void* (*body)(void*), void* argument);
+// Memory whose size a caller picks, so that there may be none: then null. A `new` that fails ends
+// the process, there being no exceptions.
+struct FreeMemory {
+  void operator()(uint8_t* memory) const { std::free(memory); }
+};
+using Memory = std::unique_ptr<uint8_t[], FreeMemory>;
+Memory allocate(size_t bytes);
+// Whether there is as much, for a container that is to take it a moment later.
+bool has_memory(size_t bytes);
 // The calling thread's name in `top -H` and gdb; the kernel keeps 15 characters of it.
 void name_thread(const char* name);
 // Lets other threads run before the calling one: it never preempts them (SCHED_BATCH), and weighs

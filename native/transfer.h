@@ -39,6 +39,7 @@ enum class Call {
   lseek,
   epoll_create,
   event_create,
+  malloc,
 };
 
 // How the bytes went that were not in memory.
@@ -87,7 +88,8 @@ class Transfer {
 
   virtual Backend backend() const = 0;
 
-  // Once, when it is over: bytes taken from the source that the sink has not accepted.
+  // Once, when it is over: bytes taken from the source that the sink has not accepted. Where there
+  // is no memory for them they are lost, and fail() has been called.
   virtual std::vector<uint8_t> residual() { return {}; }
 
   uint64_t transferred() const { return transferred_.load(std::memory_order_relaxed); }

@@ -215,7 +215,7 @@ TEST_CASE("a client lives until its last transfer has told it of its end") {
    public:
     explicit Mortal(std::shared_ptr<std::atomic<int>> completions)
         : completions_(std::move(completions)) {}
-    void complete(const Completion&) override { ++*completions_; }
+    void complete(Completion) override { ++*completions_; }
 
    private:
     std::shared_ptr<std::atomic<int>> completions_;

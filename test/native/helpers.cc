@@ -164,6 +164,7 @@ void install_trampolines() {
   calls.event_create = Seam<&Calls::event_create>::trampoline;
   calls.event_signal = Seam<&Calls::event_signal>::trampoline;
   calls.thread_create = Seam<&Calls::thread_create>::trampoline;
+  calls.allocate = Seam<&Calls::allocate>::trampoline;
   sys::calls = calls;
 }
 
@@ -429,7 +430,7 @@ Driven drive(Transfer& transfer, Feeder& feeder, Channel* sink) {
   return drive(transfer, &feeder, sink->in(), sink->out(), [&] { sink->close_in(); });
 }
 
-void Recorder::complete(const Completion& completion) {
+void Recorder::complete(Completion completion) {
   if (watcher_) watcher_(completion);
   std::lock_guard<std::mutex> lock(mutex_);
   completions_.push_back(completion);

@@ -326,7 +326,7 @@ class Recorder : public Client {
   explicit Recorder(std::function<void(const Completion&)> watcher)
       : watcher_(std::move(watcher)) {}
 
-  void complete(const Completion& completion) override;
+  void complete(Completion completion) override;
 
   Completion wait_for(TransferId id);
   bool wait_until(size_t count);
