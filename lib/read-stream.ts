@@ -64,6 +64,7 @@ export class ReadStream extends NodesReadStream {
   #stretch: Stretch | undefined;
   #afterStretch: (() => void) | undefined;
   #hasReadOrdinarily = false;
+  #hasPushed = false;
   #showsProgress = false;
   #backend: Backend | undefined;
   #fallback: Fallback | undefined;
@@ -214,9 +215,26 @@ export class ReadStream extends NodesReadStream {
     );
   }
 
+  override push(chunk: unknown, encoding?: BufferEncoding): boolean {
+    this.#hasPushed ||= chunk !== null;
+    return super.push(chunk, encoding);
+  }
+
+  override unshift(chunk: unknown, encoding?: BufferEncoding): void {
+    this.#hasPushed = true;
+    super.unshift(chunk, encoding);
+  }
+
   override _read(size: number): void {
     const fallback = this.#never ?? this.#whyNotNow();
     if (fallback) return this.#readOrdinarily(size, fallback);
+    if (this.#hasPushed) {
+      // Since Node 26.12 what has been pushed may be in nobody's buffer here: it is handed on when this
+      // returns, and goes first.
+      this.#hasPushed = false;
+      process.nextTick(() => this.#readLater(size));
+      return;
+    }
     const range = this.#range();
     if ('code' in range) return this.#readOrdinarily(size, range);
     if (range.length === 0) return this.#pushEnd();
@@ -225,6 +243,10 @@ export class ReadStream extends NodesReadStream {
     this.#stretch = stretch;
     stretch.begin(this.#internals._readableState.pipes[0] as NodeJS.WritableStream, size);
     if (this.#stretch) this.#showProgress(stretch);
+  }
+
+  #readLater(size: number): void {
+    if (!this.destroyed) this._read(size);
   }
 
   /** While it is under way, `bytesRead` grows as if the bytes were read here. */
