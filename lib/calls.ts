@@ -1,4 +1,6 @@
 // The bare system calls: one call each, no retries but for EINTR, EAGAIN handed on like any error.
+import * as fs from 'node:fs';
+import { isMainThread } from 'node:worker_threads';
 import { systemError } from './errors';
 import { addon, type CallArguments, type CallKind, type Native } from './native';
 import { byteCount, descriptor, valueError } from './validate';
@@ -115,10 +117,33 @@ export async function pipe(): Promise<Pipe> {
 
 /** As {@link pipe}. */
 export function pipeSync(): Pipe {
+  const native = required();
   const ends = new Int32Array(2);
-  check(required().pipe(ends), 'pipe2');
+  check(native.pipe(ends, !isMainThread), 'pipe2');
   const [readFd = -1, writeFd = -1] = ends;
-  return { readFd, writeFd };
+  if (isMainThread) return { readFd, writeFd };
+  const reopened = reopen(readFd, writeFd);
+  if (!reopened) {
+    return { readFd: native.surrender(readFd), writeFd: native.surrender(writeFd) };
+  }
+  native.release(readFd);
+  native.release(writeFd);
+  return reopened;
+}
+
+/**
+ * The same pipe, opened by Node's fs: a worker, when it ends, closes what that has opened, and it
+ * warns of being asked to close anything else. Undefined where it can't: without /proc, or without leave.
+ */
+function reopen(readFd: number, writeFd: number): Pipe | undefined {
+  let opened: number | undefined;
+  try {
+    opened = fs.openSync(`/proc/self/fd/${readFd}`, 'r');
+    return { readFd: opened, writeFd: fs.openSync(`/proc/self/fd/${writeFd}`, 'w') };
+  } catch {
+    if (opened !== undefined) fs.closeSync(opened);
+    return undefined;
+  }
 }
 
 const SYSCALL_NAMES: Record<CallKind, string> = {

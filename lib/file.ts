@@ -3,7 +3,7 @@ import * as fs from 'node:fs';
 import { type FileHandle, statfs } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { systemError } from './errors';
-import { addon, type OpenFile } from './native';
+import { addon, type Native, type OpenFile } from './native';
 import { descriptor, typeError, valueError } from './validate';
 
 /** A file: its path, a descriptor, or a FileHandle. */
@@ -38,9 +38,9 @@ export function isFileHandle(value: unknown): value is FileHandle {
 
 /** An open file that nobody else closes. */
 export interface HeldFile extends OpenFile {
-  /** Whether native code has it in its table; if not it is a plain descriptor. */
-  held: boolean;
   close(): void;
+  /** Its descriptor, or one in its place, for whoever closes it. */
+  surrender(): number;
 }
 
 /**
@@ -84,10 +84,10 @@ export function openIfCached(path: string, how: 'openCached' | 'openPlain'): Ope
 function openNow(path: string): HeldFile | undefined {
   const opened = openIfCached(path, 'openCached');
   if (opened?.kind === 'character device') {
-    fs.closeSync(opened.fd);
+    addon.native?.release(opened.fd);
     return undefined;
   }
-  return opened && holding(opened, opened.kind === 'file');
+  return opened && holding(opened, addon.native);
 }
 
 async function openLater(path: string): Promise<HeldFile> {
@@ -104,11 +104,12 @@ async function holdOpened(fd: number): Promise<HeldFile> {
   const { native } = addon;
   if (native) {
     const opened = native.adopt(fd);
+    fs.closeSync(fd);
     if (opened.fd < 0) throw systemError(-opened.fd, 'statx');
-    return holding(opened, opened.kind === 'file');
+    return holding(opened, native);
   }
   try {
-    return holding({ fd, ...factsOf(await fstat(fd)) }, false);
+    return holding({ fd, ...factsOf(await fstat(fd)) });
   } catch (error) {
     fs.closeSync(fd);
     throw error;
@@ -144,30 +145,36 @@ function holdDescriptor(fd: number): HeldFile {
   if (native) {
     const opened = native.duplicate(fd);
     if (opened.fd < 0) throw systemError(-opened.fd, 'dup');
-    return holding(opened, true);
+    return holding(opened, native);
   }
   const facts = factsOf(fs.fstatSync(fd));
   if (facts.kind === 'file' && process.platform === 'linux') {
     try {
       const reopened = fs.openSync(`/proc/self/fd/${fd}`, OPEN_FLAGS);
-      return holding({ fd: reopened, ...facts }, false);
+      return holding({ fd: reopened, ...facts });
     } catch {
       // No /proc, or no leave to open the file anew: the caller has to keep it open.
     }
   }
-  return { fd, ...facts, held: false, close: () => {} };
+  return { fd, ...facts, close: () => {}, surrender: () => fd };
 }
 
-function holding(opened: OpenFile, held: boolean): HeldFile {
+/** What native code holds, or what Node's fs has opened. */
+function holding(opened: OpenFile, holder?: Native): HeldFile {
+  const { fd } = opened;
   let open = true;
   return {
     ...opened,
-    held,
     close: () => {
       if (!open) return;
       open = false;
-      if (held) addon.native?.release(opened.fd);
-      else fs.closeSync(opened.fd);
+      if (holder) holder.release(fd);
+      else fs.closeSync(fd);
+    },
+    surrender: () => {
+      const plain = holder ? holder.surrender(fd) : fd;
+      open = false;
+      return plain;
     },
   };
 }

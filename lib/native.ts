@@ -127,6 +127,7 @@ interface Binding {
   adopt(fd: number): number;
   duplicate(fd: number): number;
   release(fd: number): void;
+  surrender(fd: number): number;
   mayBlock(fd: number): boolean;
   isAppending(fd: number): boolean;
   send(sinkFd: number, sinkKind: number, segments: NativeSegments): number;
@@ -158,7 +159,7 @@ interface Binding {
   transferred(id: number): number;
   callSync(kind: number, ...call: CallArguments): number;
   call(kind: number, ...call: [...CallArguments, id: number]): number;
-  pipe(fds: Int32Array): number;
+  pipe(fds: Int32Array, held: boolean): number;
   supports(kind: number): boolean;
 }
 
@@ -195,14 +196,14 @@ export class Native {
   }
 
   /**
-   * Opens a path for reading if that needs no disk; `fd` is -errno where it does. A regular file
-   * is held until `release(fd)`; anything else is a plain descriptor, the caller's to close.
+   * Opens a path for reading if that needs no disk; `fd` is -errno where it does. It is held until
+   * `release(fd)`.
    */
   openCached(file: string): OpenFile {
     return this.#opened(this.#binding.openCached(file));
   }
 
-  /** The same, whatever it is, as a plain descriptor. */
+  /** The same as a plain descriptor, the caller's to close. Not in a worker: see `adopt`. */
   openPlain(file: string): OpenFile {
     return this.#opened(this.#binding.openPlain(file));
   }
@@ -218,7 +219,10 @@ export class Native {
     return this.#binding.seek(fd, offset);
   }
 
-  /** The same with a descriptor that Node has opened: it is no longer the caller's. */
+  /**
+   * Holds what a descriptor has open that is Node's fs own, to close too: a worker, when it ends,
+   * closes every number that its fs has opened and not closed, whatever has that number by then.
+   */
   adopt(fd: number): OpenFile {
     return this.#opened(this.#binding.adopt(fd));
   }
@@ -230,6 +234,13 @@ export class Native {
 
   release(fd: number): void {
     this.#binding.release(fd);
+  }
+
+  /** A plain descriptor in the place of one that is held: for whoever closes it, but not by fs. */
+  surrender(fd: number): number {
+    const plain = this.#binding.surrender(fd);
+    if (plain < 0) throw systemError(-plain, 'dup');
+    return plain;
   }
 
   mayBlock(fd: number): boolean {
@@ -325,9 +336,9 @@ export class Native {
     });
   }
 
-  /** 0 or -errno. */
-  pipe(fds: Int32Array): number {
-    return this.#binding.pipe(fds);
+  /** Makes a pipe, of plain descriptors or held ones. 0 or -errno. */
+  pipe(fds: Int32Array, held: boolean): number {
+    return this.#binding.pipe(fds, held);
   }
 
   #started(

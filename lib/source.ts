@@ -196,10 +196,10 @@ const { EISDIR, ESPIPE } = os.constants.errno;
 function fifoSource(parts: Parts, files: Files): OpenSource | undefined {
   const [part] = parts as [FilePart];
   const file = files.get(part.file);
-  if (file?.kind !== 'fifo' || file.held || typeof part.file !== 'string') return undefined;
+  if (file?.kind !== 'fifo' || typeof part.file !== 'string') return undefined;
   if (part.offset > 0) throw systemError(ESPIPE, 'read');
   // libuv waits for the writer, and blocks no thread.
-  const fifo = new net.Socket({ fd: file.fd, readable: true, writable: false });
+  const fifo = new net.Socket({ fd: file.surrender(), readable: true, writable: false });
   return {
     ...claimedSource(claim(fifo) as Claim, part.length ?? Number.POSITIVE_INFINITY),
     close: () => fifo.destroy(),

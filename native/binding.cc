@@ -60,15 +60,15 @@ Napi::Value movers(const Napi::CallbackInfo& info) {
   return number(info.Env(), count);
 }
 
-// Holds a file opened from a path, together with whatever else has it open from one, and writes its
-// facts. What isn't a regular file stays a plain descriptor, JavaScript's to use and to close.
-// A descriptor, or -errno.
+// Holds what has been opened from a path, and writes its facts; a regular file together with
+// whatever else has it open from one. A descriptor, or -errno.
 Napi::Value hold_opened(const Napi::CallbackInfo& info, UniqueFd fd) {
   FileFacts facts;
   if (const int error = inspect(fd.get(), &facts)) return number(info.Env(), -error);
-  Environment::of(info.Env()).report(facts);
-  if (facts.kind != FileKind::regular) return number(info.Env(), fd.release());
-  return number(info.Env(), Environment::of(info.Env()).hold(std::move(fd), facts, true));
+  Environment& environment = Environment::of(info.Env());
+  environment.report(facts);
+  return number(info.Env(),
+                environment.hold(std::move(fd), facts, facts.kind == FileKind::regular));
 }
 
 sys::Result open_path(const Napi::CallbackInfo& info) {
@@ -88,7 +88,7 @@ Napi::Value open_cached(const Napi::CallbackInfo& info) {
   return hold_opened(info, UniqueFd(static_cast<int>(opened.value)));
 }
 
-// openPlain(path): the same, but not held: JavaScript's to use and to close.
+// openPlain(path): the same, but not held: JavaScript's to use and to close with Node's fs.
 Napi::Value open_plain(const Napi::CallbackInfo& info) {
   const sys::Result opened = open_path(info);
   if (!opened.ok()) return number(info.Env(), -opened.error);
@@ -114,9 +114,11 @@ Napi::Value seek(const Napi::CallbackInfo& info) {
   return number(info.Env(), static_cast<double>(result.ok() ? result.value : -result.error));
 }
 
-// adopt(fd): takes over a descriptor that Node has opened.
+// adopt(fd): the same with what Node has opened, and will close.
 Napi::Value adopt(const Napi::CallbackInfo& info) {
-  return hold_opened(info, UniqueFd(int_argument(info, 0)));
+  const sys::Result copy = sys::duplicate(int_argument(info, 0));
+  if (!copy.ok()) return number(info.Env(), -copy.error);
+  return hold_opened(info, UniqueFd(static_cast<int>(copy.value)));
 }
 
 // duplicate(fd): a descriptor of our own of a file that the caller may close.
@@ -132,6 +134,16 @@ Napi::Value duplicate(const Napi::CallbackInfo& info) {
 
 void release(const Napi::CallbackInfo& info) {
   Environment::of(info.Env()).release(int_argument(info, 0));
+}
+
+// surrender(fd): in its place a descriptor that isn't held: JavaScript's to use and to close, but
+// not with Node's fs in a worker. Or -errno.
+Napi::Value surrender(const Napi::CallbackInfo& info) {
+  const int fd = int_argument(info, 0);
+  const sys::Result copy = sys::duplicate(fd);
+  if (!copy.ok()) return number(info.Env(), -copy.error);
+  Environment::of(info.Env()).release(fd);
+  return number(info.Env(), static_cast<double>(copy.value));
 }
 
 // mayBlock(fd): whether a socket or a pipe is in blocking mode, so that no thread of ours may write
@@ -367,14 +379,18 @@ Napi::Value call(const Napi::CallbackInfo& info) {
   return number(info.Env(), 0);
 }
 
-// pipe(fds): fills an Int32Array with the ends of a new pipe. 0 or -errno.
+// pipe(fds, held): fills an Int32Array with the ends of a new pipe, plain descriptors or held ones.
+// 0 or -errno.
 Napi::Value make_pipe(const Napi::CallbackInfo& info) {
   int fds[2];
   const sys::Result result = sys::pipe(fds);
   if (!result.ok()) return number(info.Env(), -result.error);
   auto out = info[0].As<Napi::Int32Array>();
-  out[0] = fds[0];
-  out[1] = fds[1];
+  const bool held = info[1].As<Napi::Boolean>().Value();
+  for (size_t i = 0; i < 2; ++i) {
+    if (held) Environment::of(info.Env()).hold(UniqueFd(fds[i]), FileFacts{}, false);
+    out[i] = fds[i];
+  }
   return number(info.Env(), 0);
 }
 
@@ -398,6 +414,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports["adopt"] = Napi::Function::New<adopt>(env);
   exports["duplicate"] = Napi::Function::New<duplicate>(env);
   exports["release"] = Napi::Function::New<release>(env);
+  exports["surrender"] = Napi::Function::New<surrender>(env);
   exports["mayBlock"] = Napi::Function::New<may_block>(env);
   exports["isAppending"] = Napi::Function::New<is_appending>(env);
   exports["send"] = Napi::Function::New<send>(env);
