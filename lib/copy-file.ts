@@ -1,10 +1,10 @@
 // Copies of whole files.
-import { constants } from 'node:fs';
-import type { FileHandle } from 'node:fs/promises';
-import * as fs from 'node:fs/promises';
+import * as fs from 'node:fs';
+import { lstat, realpath, statfs, unlink } from 'node:fs/promises';
 import * as os from 'node:os';
+import { promisify } from 'node:util';
 import { systemError, TransferError } from './errors';
-import { parseFile } from './file';
+import { openPath, parseFile } from './file';
 import { addon } from './native';
 import type { Backend, Progress, TransferOptions, TransferResult } from './options';
 import { parseArguments } from './options';
@@ -25,8 +25,15 @@ export interface CopyFileOptions {
 }
 
 const OPTIONS = ['exclusive', 'holes', 'signal', 'onProgress', 'backend'] as const;
-const { O_RDONLY, O_WRONLY, O_CREAT, O_EXCL, O_NONBLOCK = 0, O_NOCTTY = 0 } = constants;
+const { O_RDONLY, O_WRONLY, O_CREAT, O_EXCL, O_NONBLOCK = 0, O_NOCTTY = 0 } = fs.constants;
 const MODE_BITS = 0o7777;
+// Not the FileHandles of fs/promises: of a worker that ends while it opens one, Node leaves it open.
+const [fstat, ftruncate, fchmod, close] = [
+  promisify(fs.fstat),
+  promisify(fs.ftruncate),
+  promisify(fs.fchmod),
+  promisify(fs.close),
+];
 /** CIFS_SUPER_MAGIC and SMB2_SUPER_MAGIC, of statfs(2). */
 const CIFS = new Set([0xff534d42, 0xfe534d42]);
 
@@ -81,8 +88,8 @@ class Copy {
   readonly #exclusive: boolean;
   readonly #keepHoles: boolean;
   readonly #options: TransferOptions;
-  #source: FileHandle | undefined;
-  #sink: FileHandle | undefined;
+  #source: number | undefined;
+  #sink: number | undefined;
   /** The sink's path, if this call has made it. */
   #made: string | undefined;
 
@@ -103,26 +110,28 @@ class Copy {
   async run(throwIfAborted: () => void): Promise<TransferResult> {
     throwIfAborted();
     // Without waiting for a FIFO's writer, and without taking a terminal for our own.
-    this.#source = await fs.open(this.#from, O_RDONLY | O_NONBLOCK | O_NOCTTY);
-    const facts = await this.#source.stat({ bigint: true });
+    const source = await openPath(this.#from, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+    this.#source = source;
+    const facts = await fstat(source, { bigint: true });
     if (facts.isDirectory()) throw systemError(os.constants.errno.EISDIR, 'copyfile');
     if (!facts.isFile()) throw systemError(os.constants.errno.EINVAL, 'copyfile');
     const mode = Number(facts.mode) & MODE_BITS;
-    this.#sink = await this.#openSink(mode);
-    const target = await this.#sink.stat({ bigint: true });
+    const sink = await this.#openSink(mode);
+    this.#sink = sink;
+    const target = await fstat(sink, { bigint: true });
     if (target.ino === facts.ino && target.dev === facts.dev) {
       throw valueError('sink', 'is the source itself', this.#to);
     }
     throwIfAborted();
     const isFile = target.isFile();
-    if (isFile) await this.#sink.truncate(0);
+    if (isFile) await ftruncate(sink, 0);
 
-    const args = parseArguments(this.#source.fd, this.#sink.fd, this.#options);
+    const args = parseArguments(source, sink, this.#options);
     // A size that means nothing (/proc) says nothing of holes either.
     const holes = this.#keepHoles && facts.size > 0n ? 'kept' : 'filled';
     args.sink = {
       kind: 'file',
-      file: this.#sink.fd,
+      file: sink,
       offset: isFile ? 0 : undefined,
       flags: 'w',
       ...(isFile && { ours: { holes } }),
@@ -130,34 +139,34 @@ class Copy {
     const result = await move(args);
     if (isFile) {
       // A hole at the end has left it shorter. No more than that: xfs would copy a shared last block.
-      const { size } = await this.#sink.stat();
-      if (size < result.transferred) await this.#sink.truncate(result.transferred);
-      await this.#sink.chmod(mode).catch((error) => this.#unlessCifs(error));
+      const { size } = await fstat(sink);
+      if (size < result.transferred) await ftruncate(sink, result.transferred);
+      await fchmod(sink, mode).catch((error) => this.#unlessCifs(error));
     }
     return result;
   }
 
   /** A share that knows nothing of modes refuses them: no failure, as with fs.copyFile(). */
   async #unlessCifs(error: NodeJS.ErrnoException): Promise<void> {
-    const { type } = await fs.statfs(this.#to);
+    const { type } = await statfs(this.#to);
     if (error.code !== 'EPERM' || !CIFS.has(type)) throw error;
   }
 
-  async #openSink(mode: number): Promise<FileHandle> {
+  async #openSink(mode: number): Promise<number> {
     try {
-      const made = await fs.open(this.#to, O_WRONLY | O_CREAT | O_EXCL, mode);
+      const made = await openPath(this.#to, O_WRONLY | O_CREAT | O_EXCL, mode);
       this.#made = this.#to;
       return made;
     } catch (error) {
       if (this.#exclusive || (error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
     }
     try {
-      return await fs.open(this.#to, O_WRONLY | O_NONBLOCK | O_NOCTTY);
+      return await openPath(this.#to, O_WRONLY | O_NONBLOCK | O_NOCTTY);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
       // A link to nowhere is there, and its target isn't.
-      const made = await fs.open(this.#to, O_WRONLY | O_CREAT, mode);
-      this.#made = await fs.realpath(this.#to);
+      const made = await openPath(this.#to, O_WRONLY | O_CREAT, mode);
+      this.#made = await realpath(this.#to);
       return made;
     }
   }
@@ -166,15 +175,16 @@ class Copy {
   async undo(): Promise<void> {
     if (this.#made === undefined) return;
     // Whatever somebody has put in its place meanwhile stays.
-    const ours = await this.#sink?.stat({ bigint: true });
-    const there = await fs.lstat(this.#made, { bigint: true }).catch(() => undefined);
-    if (there && there.ino === ours?.ino && there.dev === ours.dev) {
-      await fs.unlink(this.#made).catch(() => {});
+    const ours = this.#sink !== undefined && (await fstat(this.#sink, { bigint: true }));
+    const there = await lstat(this.#made, { bigint: true }).catch(() => undefined);
+    if (there && ours && there.ino === ours.ino && there.dev === ours.dev) {
+      await unlink(this.#made).catch(() => {});
     }
   }
 
   async close(): Promise<void> {
-    await Promise.allSettled([this.#source?.close(), this.#sink?.close()]);
+    const opened = [this.#source, this.#sink].filter((fd) => fd !== undefined);
+    await Promise.allSettled(opened.map((fd) => close(fd)));
   }
 }
 
