@@ -161,26 +161,44 @@ interface Binding {
   call(kind: number, ...call: [...CallArguments, id: number]): number;
   pipe(fds: Int32Array, held: boolean): number;
   supports(kind: number): boolean;
+  /** Kept here, where whoever else loads this module finds it. */
+  shared?: Shared;
+}
+
+/**
+ * Node loads a binary once for a thread, but this module as often as Jest resets its modules, or
+ * somebody empties `require.cache`. The transfers of all its copies end in the callback of the last.
+ */
+interface Shared {
+  report: Float64Array;
+  facts: Float64Array;
+  waiting: Map<number, (completion: Completion) => void>;
+  lastCall: number;
 }
 
 /** The addon with its numbers given names. */
 export class Native {
   readonly #binding: Binding;
-  readonly #report = new Float64Array(7);
-  readonly #facts = new Float64Array(3);
-  readonly #waiting = new Map<number, (completion: Completion) => void>();
-  #lastCall = 0;
+  readonly #shared: Shared;
 
   constructor(binding: Binding, movers: number) {
     this.#binding = binding;
+    binding.shared ??= {
+      report: new Float64Array(7),
+      facts: new Float64Array(3),
+      waiting: new Map(),
+      lastCall: 0,
+    };
+    this.#shared = binding.shared;
+    const { report, facts, waiting } = this.#shared;
     binding.configure(
       (id, residual) => {
-        const settle = this.#waiting.get(id);
-        this.#waiting.delete(id);
+        const settle = waiting.get(id);
+        waiting.delete(id);
         settle?.({ ...this.#completion(), residual });
       },
-      this.#report,
-      this.#facts,
+      report,
+      facts,
       movers,
     );
   }
@@ -325,14 +343,14 @@ export class Native {
 
   /** The byte count, or -errno. Rejects where there is no thread or no descriptor for it. */
   call(kind: CallKind, args: CallArguments): Promise<number> {
-    const id = --this.#lastCall;
+    const id = --this.#shared.lastCall;
     const error = this.#binding.call(CALL_KINDS.indexOf(kind), ...args, id);
     // What the call itself never fails with: the descriptors of our own that it needs.
     if (error === -EMFILE || error === -ENFILE) return Promise.reject(systemError(-error, 'dup'));
     if (error < 0) return Promise.resolve(error);
     if (error === NO_THREAD) return Promise.reject(systemError(EAGAIN, 'pthread_create'));
     return new Promise((resolve) => {
-      this.#waiting.set(id, ({ value, errno }) => resolve(errno > 0 ? -errno : value));
+      this.#shared.waiting.set(id, ({ value, errno }) => resolve(errno > 0 ? -errno : value));
     });
   }
 
@@ -347,12 +365,12 @@ export class Native {
     residual: Buffer | undefined = undefined,
   ): number {
     if (id === 0) ended({ ...this.#completion(), residual });
-    else this.#waiting.set(id, inCallersContext(ended));
+    else this.#shared.waiting.set(id, inCallersContext(ended));
     return id;
   }
 
   #opened(fd: number): OpenFile {
-    const [kind = 0, size = 0, sizeKnown = 0] = this.#facts;
+    const [kind = 0, size = 0, sizeKnown = 0] = this.#shared.facts;
     return { fd, kind: KINDS[kind] ?? 'file', size, sizeKnown: sizeKnown === 1 };
   }
 
@@ -365,7 +383,7 @@ export class Native {
       errno = 0,
       atFileEnd = 0,
       sourceFailed = 0,
-    ] = this.#report;
+    ] = this.#shared.report;
     return {
       outcome,
       value,

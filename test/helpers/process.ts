@@ -34,6 +34,8 @@ export async function until(
 
 export const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
+const NO_LIMIT_MS = 2 ** 31 - 1;
+
 interface ChildResult {
   code: number | null;
   signal: NodeJS.Signals | null;
@@ -41,11 +43,19 @@ interface ChildResult {
   stderr: string;
 }
 
+interface RunOptions {
+  execArgv?: string[];
+  env?: NodeJS.ProcessEnv;
+  wrapper?: string[];
+  /** When a program that hasn't ended is killed, and the run fails. */
+  limitMs?: number;
+}
+
 /** Runs a program of test/programs in a process of its own. */
 export function runNode(
   program: string,
   args: string[] = [],
-  options: { execArgv?: string[]; env?: NodeJS.ProcessEnv; wrapper?: string[] } = {},
+  options: RunOptions = {},
 ): Promise<ChildResult> {
   const file = path.resolve('test/programs', program);
   const [command = '', ...rest] = [
@@ -56,6 +66,11 @@ export function runNode(
     ...args,
   ];
   const child = spawn(command, rest, { env: { ...process.env, ...options.env } });
+  const { limitMs } = options;
+  let late = false;
+  const limit = setTimeout(() => {
+    late = child.kill('SIGKILL');
+  }, limitMs ?? NO_LIMIT_MS);
   let stdout = '';
   let stderr = '';
   child.stdout.on('data', (text) => {
@@ -66,7 +81,11 @@ export function runNode(
   });
   return new Promise((resolve, reject) => {
     child.on('error', reject);
-    child.on('close', (code, signal) => resolve({ code, signal, stdout, stderr }));
+    child.on('close', (code, signal) => {
+      clearTimeout(limit);
+      if (late) reject(new Error(`${program} ${args} hasn't ended after ${limitMs} ms\n${stderr}`));
+      else resolve({ code, signal, stdout, stderr });
+    });
   });
 }
 
