@@ -21,7 +21,9 @@
             "native/syscalls.cc"
           ],
           "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
-          "defines": ["NAPI_VERSION=8", "NODE_ADDON_API_DISABLE_DEPRECATED", "NODE_ADDON_API_DISABLE_CPP_EXCEPTIONS", "_FILE_OFFSET_BITS=64"],
+          # SWALLOW: in a worker that is being terminated JavaScript can't run, and no exception can be
+          # thrown; node-addon-api would abort the process for that.
+          "defines": ["NAPI_VERSION=8", "NODE_ADDON_API_DISABLE_DEPRECATED", "NODE_ADDON_API_DISABLE_CPP_EXCEPTIONS", "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS", "_FILE_OFFSET_BITS=64"],
           "cflags_cc": ["-std=c++17", "-Wall", "-Wextra", "-Werror", "-fno-exceptions", "-fno-rtti", "-fvisibility=hidden", "-O2"],
           "cflags_cc!": ["-O3", "-std=gnu++17", "-std=gnu++20"],
           "ldflags": ["-Wl,-z,nodelete", "-pthread"]
