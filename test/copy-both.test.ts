@@ -25,7 +25,7 @@ import {
 } from './helpers/copies';
 import { pattern, scratchFolder, testFile } from './helpers/files';
 import { mountedImage, whyNoMount } from './helpers/mounts';
-import { openDescriptors, runNode, until, warmers } from './helpers/process';
+import { openDescriptors, until, warmers } from './helpers/process';
 import { link } from './helpers/sockets';
 
 const noMount = whyNoMount();
@@ -365,31 +365,4 @@ describe.each(copies)('%s', (name, copy) => {
     expect(sinks.every((sink) => isDense(sink, 64 * MIB))).toBe(true);
     await until(() => warmers() === 0, 'the warmers are gone');
   }, 60_000);
-
-  test.each([
-    ['exit', { code: 7, signal: null }],
-    ['throw', { code: 1, signal: null }],
-    ['SIGTERM', { code: null, signal: 'SIGTERM' }],
-    ['itself', { code: 0, signal: null }],
-  ])(
-    'a process that ends by %s in mid-copy',
-    async (way, wanted) => {
-      const folder = roomyFolder();
-      const source = denseFile(256 * MIB, folder);
-      const sink = newFile(folder);
-      const { code, signal, stdout, stderr } = await runNode('copy-exit.mjs', [
-        name,
-        way,
-        source,
-        sink,
-      ]);
-      expect({ code, signal }).toEqual(wanted);
-      expect(stdout).toBe('ready\n');
-      if (way === 'throw') expect(stderr).toContain('Error: uncaught');
-      else expect(stderr).toBe('');
-      // A copy keeps its process alive.
-      if (way === 'itself') expect(isDense(sink, 256 * MIB)).toBe(true);
-    },
-    60_000,
-  );
 });

@@ -1,4 +1,4 @@
-// What is to be seen of a whole process: its system calls, its user's limits, its worker threads.
+// What is to be seen of a whole process: its system calls, its user's limits.
 import { spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
@@ -87,22 +87,5 @@ test.skipIf(!isRoot)(
       const transferred = extra.length ? 3 * MIB + 1 : 5 * MIB + 3;
       expect(report).toMatchObject({ backend: 'splice', transferred, right: true, whole: true });
     }
-  },
-);
-
-test.each(['terminate', 'only'])(
-  'workers terminated in mid-transfer from a socket: %s',
-  async (task) => {
-    const folder = scratchFolder();
-    const { code, stdout, stderr, signal } = await runNode('receive-workers.mjs', [
-      task,
-      folder,
-      '20',
-    ]);
-    expect(stderr).toBe('');
-    expect({ code, signal }).toEqual({ code: 0, signal: null });
-    const report = JSON.parse(stdout);
-    expect(report.grown).toBeLessThanOrEqual(0);
-    expect(report.after).toEqual({ transferred: 1_000_000, backend: 'splice' });
   },
 );

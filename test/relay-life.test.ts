@@ -1,5 +1,5 @@
-// Relays whose process or worker ends under them, and relays that nobody holds on to.
-import { beforeAll, describe, expect, test } from 'vitest';
+// What relays keep alive, and relays that nobody holds on to. exits.test.ts: processes that end.
+import { beforeAll, expect, test } from 'vitest';
 import { relay } from 'zerocopy';
 import { backends } from './helpers/backends';
 import { pattern } from './helpers/files';
@@ -10,37 +10,10 @@ import { receiveBytes } from './helpers/sockets';
 
 beforeAll(warmUp);
 
-const stages = ['connecting', 'idle', 'under-way', 'stuck', 'half-closed', 'ended'];
-const ways = {
-  exit: { code: 7, signal: null },
-  throw: { code: 1, signal: null },
-  SIGTERM: { code: null, signal: 'SIGTERM' },
-  destroy: { code: 0, signal: null },
-};
-
-describe.each(stages)('%s', (stage) => {
-  test.each(Object.entries(ways))('a process that ends by %s', async (way, wanted) => {
-    const { code, signal, stdout, stderr } = await runNode('relay-exit.mjs', [stage, way]);
-    if (way === 'throw') expect(stderr).toContain('Error: uncaught');
-    else expect(stderr).toBe('');
-    expect({ code, signal }).toEqual(wanted);
-    expect(stdout).toBe('ready\n');
-  });
-
-  // A dup that outlived its worker would hold the connection open.
-  test('workers that are terminated: all connections are closed', async () => {
-    const { code, signal, stdout, stderr } = await runNode('relay-workers.mjs', [stage]);
-    expect({ code, signal, stderr }).toEqual({ code: 0, signal: null, stderr: '' });
-    const { open, closed } = JSON.parse(stdout);
-    expect(closed).toBe(open);
-    if (stage !== 'connecting') expect(open).toBe(5 * 20);
-  });
-});
-
 test('an ended relay keeps no process alive, one under way does', async () => {
-  const ended = await runNode('relay-exit.mjs', ['ended', 'nothing']);
+  const ended = await runNode('relay-alive.mjs', ['ended']);
   expect(ended).toEqual({ code: 0, signal: null, stdout: 'ready\n', stderr: '' });
-  const idle = await runNode('relay-exit.mjs', ['idle', 'later']);
+  const idle = await runNode('relay-alive.mjs', ['idle']);
   expect(idle).toEqual({ code: 0, signal: null, stdout: 'ready\nlater\n', stderr: '' });
 });
 

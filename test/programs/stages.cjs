@@ -161,20 +161,9 @@ const reachIn = {
     await life.settle(stage, relayed);
   },
 
-  async copy(stage, life) {
-    const { copyFile } = life.zerocopy;
-    const { signal } = life.controller;
-    const source = stage === 'ended' ? life.file : life.largeFile;
-    const target = life.target();
-    const before = descriptors();
-    const copied = copyFile(source, target, { signal, backend: 'native' });
-    copied.catch(() => {});
-    if (stage === 'writing' || stage === 'posted') {
-      while (!fs.statSync(target, { throwIfNoEntry: false })?.blocks) await turn();
-    }
-    if (stage === 'posted') blockUntilLetGo(before + 4); // two FileHandles, and both held
-    if (stage === 'ended') await copied;
-  },
+  copy: (stage, life) => copyBy(life.zerocopy.transfer, stage, life, 2),
+
+  copyFile: (stage, life) => copyBy(life.zerocopy.copyFile, stage, life, 4),
 
   async calls(stage, life) {
     const { zerocopy } = life;
@@ -201,6 +190,21 @@ const reachIn = {
   },
 };
 
+/** `held`: how many descriptors JavaScript holds of such a copy. */
+async function copyBy(copy, stage, life, held) {
+  const { signal } = life.controller;
+  const source = stage === 'ended' ? life.file : life.largeFile;
+  const target = life.target();
+  const before = descriptors();
+  const copied = copy(source, target, { signal, backend: 'native' });
+  copied.catch(() => {});
+  if (stage === 'writing' || stage === 'posted') {
+    while (!fs.statSync(target, { throwIfNoEntry: false })?.blocks) await turn();
+  }
+  if (stage === 'posted') blockUntilLetGo(before + held);
+  if (stage === 'ended') await copied;
+}
+
 /** The stages that each kind of transfer comes to. `warming` needs what makes a file cold. */
 const stagesOf = {
   send: [
@@ -217,6 +221,7 @@ const stagesOf = {
   receive: ['opening', 'connecting', 'waiting', 'writing', 'posted', 'ended'],
   relay: ['connecting', 'idle', 'stuck', 'under-way', 'half-closed', 'posted', 'ended'],
   copy: ['opening', 'writing', 'posted', 'ended'],
+  copyFile: ['opening', 'writing', 'posted', 'ended'],
   stream: ['opening', 'connecting', 'queued', 'waiting', 'warming', 'under-way', 'posted', 'ended'],
   calls: ['queued', 'started', 'waiting', 'writing', 'posted', 'ended'],
 };
