@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
@@ -80,6 +81,25 @@ void connect_unix(Buffers buffers, UniqueFd* sender, UniqueFd* receiver) {
   *sender = UniqueFd(fds[0]);
   *receiver = UniqueFd(fds[1]);
   if (buffers == Buffers::small) set_buffer(sender->get(), SO_SNDBUF, kSmallUnixBuffer);
+}
+
+// Sends until nothing more is taken, and returns how much was.
+size_t repeat(const std::function<ssize_t()>& send) {
+  size_t sent = 0;
+  for (ssize_t n = send(); n >= 0; n = send()) sent += static_cast<size_t>(n);
+  REQUIRE(errno == EAGAIN);
+  return sent;
+}
+
+// Before Linux 6.5 a Unix socket that is full takes pages of files and pipes still.
+size_t fill_with_pages(int fd) {
+  const Bytes filler(1024);
+  const UniqueFd file(::memfd_create("filler", MFD_CLOEXEC));
+  REQUIRE(::write(file.get(), filler.data(), filler.size()) == static_cast<ssize_t>(filler.size()));
+  return repeat([&] {
+    off_t offset = 0;
+    return ::sendfile(fd, file.get(), &offset, filler.size());
+  });
 }
 
 int milliseconds_until(Clock::time_point deadline) {
@@ -273,14 +293,8 @@ SocketPair::SocketPair(Family family, Buffers buffers) {
 
 size_t SocketPair::fill() {
   const Bytes filler(1024);
-  size_t filled = 0;
-  for (;;) {
-    const ssize_t n = ::send(sender(), filler.data(), filler.size(), MSG_NOSIGNAL);
-    if (n < 0) break;
-    filled += static_cast<size_t>(n);
-  }
-  REQUIRE(errno == EAGAIN);
-  return filled;
+  const auto send = [&] { return ::send(sender(), filler.data(), filler.size(), MSG_NOSIGNAL); };
+  return repeat(send) + fill_with_pages(sender());
 }
 
 Channel::Channel(Kind kind, Buffers buffers) : kind_(kind) {
@@ -316,7 +330,7 @@ size_t Channel::fill() const {
   size_t filled = 0;
   while (const size_t n = put(filler.data(), filler.size())) filled += n;
   REQUIRE(errno == EAGAIN);
-  return filled;
+  return kind_ == Kind::unix_stream ? filled + fill_with_pages(in()) : filled;
 }
 
 void Feeder::feed() {
