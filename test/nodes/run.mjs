@@ -11,6 +11,7 @@ import * as fs from 'node:fs';
 import { createRequire } from 'node:module';
 import * as path from 'node:path';
 import { parseArgs } from 'node:util';
+import { setup } from '../support/build.mjs';
 
 const MAJORS = ['20', '22', '24', '26'];
 
@@ -56,7 +57,7 @@ const { values, positionals } = parseArgs({
 const versions = positionals.length > 0 ? positionals : MAJORS;
 
 const prebuilt = findPrebuilt();
-prepare();
+setup();
 const reports = versions.map(run);
 console.log(`\nWith ${path.relative('.', prebuilt)}:`);
 for (const { line } of reports) console.log(line);
@@ -66,13 +67,6 @@ process.exitCode = reports.every(({ right }) => right) ? 0 : 1;
 function findPrebuilt() {
   process.env.PREBUILDS_ONLY = '1';
   return createRequire(import.meta.url)('node-gyp-build').path('.');
-}
-
-/** What vitest.config.mts has a global setup for, elsewhere. */
-function prepare() {
-  const gyp = path.resolve('node_modules/.bin/node-gyp');
-  execFileSync(gyp, ['configure', 'build', '--silent', '-C', 'test/support'], { stdio: 'inherit' });
-  fs.mkdirSync('build/test-scratch', { recursive: true });
 }
 
 /** Installs a version, and returns where it is. @param {string} version */

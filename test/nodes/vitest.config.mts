@@ -6,7 +6,7 @@ export default defineConfig({
   root: '.',
   test: {
     ...base.test,
-    // run.mjs builds what that would: node-gyp takes the headers of the Node that runs it.
+    // run.mjs has done it: node-gyp takes the headers of the Node that runs it.
     globalSetup: [],
     setupFiles: ['test/nodes/witness.ts'],
   },

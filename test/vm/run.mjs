@@ -1,0 +1,58 @@
+// Runs tests under Debian's stock kernel (6.1 on bookworm), in a virtual machine: the engine's own, and
+// those of vitest where kernels differ. All of it is built outside; what is written inside is gone
+// afterwards.
+//
+//   run.mjs [--quick] [FILE OF VITEST...]
+//
+// The processor is emulated, at about a tenth of its speed. So the default leaves out what no kernel
+// changes (HTTP, frameworks, browsers, Node's own ways), what measures time or memory, what moves
+// gigabytes, and what needs more than is there: mkfs and loop devices, strace, packages from npm. --quick:
+// the engine's tests, and the system calls as JavaScript sees them.
+import { execFileSync, spawnSync } from 'node:child_process';
+import * as os from 'node:os';
+import * as path from 'node:path';
+import { parseArgs } from 'node:util';
+import { setup } from '../support/build.mjs';
+
+const QUICK = ['calls.test', 'pairs'];
+const WHOLE = [
+  ...QUICK,
+  'copies',
+  'copy-file.test',
+  'copy-file-holes',
+  'endpoints',
+  'fallback',
+  'filesystems',
+  'limits-descriptors',
+  'limits-user',
+  'order',
+  'receive.test',
+  'receive-fallback',
+  'receive-pipes',
+  'receive-segments',
+  'relay.test',
+  'sizes',
+  'socket',
+];
+const LIMIT_SECONDS = { quick: 600, whole: 7200 };
+
+process.chdir(path.join(import.meta.dirname, '../..'));
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { quick: { type: 'boolean', default: false } },
+});
+const chosen = (values.quick ? QUICK : WHOLE).map((name) => `test/${name}`);
+const files = positionals.length > 0 ? positionals : chosen;
+
+setup();
+const tests = path.resolve('build/native-tests/plain/tests');
+execFileSync('make', ['-s', '-C', 'test/native', path.relative('test/native', tests)], {
+  stdio: 'inherit',
+});
+const limit = values.quick ? LIMIT_SECONDS.quick : LIMIT_SECONDS.whole;
+const inside = [process.execPath, 'test/vm/inside.mjs', os.release(), ...files];
+const { status } = spawnSync('test/vm/run-in-kernel.sh', ['-t', String(limit), '--', ...inside], {
+  stdio: 'inherit',
+});
+if (status === 124) console.error(`The virtual machine was stopped after ${limit} s`);
+process.exitCode = status ?? 1;
