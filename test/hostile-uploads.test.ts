@@ -8,6 +8,14 @@ import { contentOf } from './hostile/marks.mjs';
 
 const timeout = 120_000;
 const uploads = { kind: 'upload', ways: uploadWays };
+/** Any moment; large enough, and slow enough, for most of them to be under way. */
+const abortedByServer = {
+  kind: 'upload',
+  ways: 'upload-aborted',
+  stop: 'never',
+  chunk: 20_000,
+  every: 1,
+};
 
 test('uploads broken off anywhere, beside others that come whole', { timeout }, async () => {
   const hosts = await startHosts({ sizes: [300_001] });
@@ -24,15 +32,17 @@ test('uploads broken off anywhere, beside others that come whole', { timeout }, 
       whole: 0, // the end may be after the last byte, and before the answer
     });
     const good = { count: 10, requests: 6, 'at-once': 2, lengths: '0-1000000' };
-    const [toRaw, relayed, put, ...others] = await Promise.all([
+    const [toRaw, relayed, put, aborted, ...others] = await Promise.all([
       hosts.client({ ...uploads, ...worst(100), port: raw }),
       hosts.client({ ...uploads, ...worst(50), port: relayToRaw }),
       hosts.client({ ...worst(50), kind: 'put', ways: 'put', port: http }),
+      hosts.client({ ...worst(50), ...abortedByServer, port: raw }),
       hosts.client({ ...uploads, ...good, ...ids(60), port: raw }),
       hosts.client({ ...uploads, ...good, ...ids(60), port: relayToRaw }),
       hosts.client({ ...good, ...ids(60), kind: 'put', ways: 'put', port: relayToHttp }),
       hosts.client({ ...good, ...ids(60), kind: 'copy', port: raw }),
     ]);
+    expect(aborted?.broken).toBeGreaterThan(10);
     for (const report of [toRaw, relayed, put]) expect(report?.stopped).toBeGreaterThan(40);
     for (const report of others) expect(report).toMatchObject({ whole: 60, files: 60 });
   });

@@ -21,8 +21,8 @@ const PINNED_HEAP = '--max-semi-space-size=1';
 export const sizes = [1, 1000, 64 * 1024 + 1, 300_001, 3 * MIB + 5];
 
 /** Ways of the server to answer: by streams and by transfers, at once or held up by the queue. */
-export const httpWays = 'pipe,pipeline,chunked,transfer,chunked-transfer,gather,descriptor';
-export const rawWays = 'gather,plain,pieces,pipe,resumed';
+export const httpWays = 'pipe,pipeline,chunked,transfer,chunked-transfer,gather,descriptor,stream';
+export const rawWays = 'gather,plain,pieces,pipe,resumed,stream';
 
 export const uploadWays = 'upload,upload-stream,upload-descriptor';
 
@@ -88,7 +88,7 @@ async function everyWay({ server, client, ids }: Hosts): Promise<void> {
 export async function leavesNothing(
   hosts: Hosts,
   worst: () => Promise<unknown>,
-  { mostMiB = 32 } = {},
+  { mostMiB = 8 } = {},
 ): Promise<void> {
   const { server, site } = hosts;
   const before = await server.idle();

@@ -92,6 +92,12 @@ const ways = {
 const uploads = {
   upload: (socket, file, length) => transfer(socket, file, { length }),
   'upload-stream': (socket, file, length) => transfer(socket, file, { length, backend: 'stream' }),
+  'upload-aborted': (socket, file, length) => {
+    const controller = new AbortController();
+    soon(20, () => controller.abort());
+    const backend = Math.random() < 0.5 ? 'auto' : 'stream';
+    return transfer(socket, file, { length, backend, signal: controller.signal });
+  },
   /** The descriptor is closed at once, and its number a decoy's from then on. */
   'upload-descriptor': (socket, file, length, decoys) => {
     const fd = openSync(file, 'w');

@@ -20,7 +20,7 @@ const uploads = {
  */
 const kinds = [
   // In good behaviour.
-  { share: 16, to: 'http', ways: http, ...some, requests: 4 },
+  { share: 15, to: 'http', ways: http, ...some, requests: 4 },
   { share: 4, to: 'http', ways: http, ...any },
   { share: 5, to: 'http', ways: http, ...some, requests: 10, pipelined: 1 },
   { share: 8, to: 'raw', kind: 'raw', ways: raw, ...some, requests: 4 },
@@ -64,6 +64,7 @@ const kinds = [
     whole: 0,
   },
   { share: 1, to: 'http', ways: 'truncated', ...any, whole: 0 },
+  { share: 1, to: 'raw', ...uploads, ways: 'upload-aborted', chunk: 20_000, every: 1, whole: 0 },
 ];
 
 /** Range requests that are broken off, beside all that: as many as there is time for. */
