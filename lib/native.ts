@@ -37,6 +37,7 @@ const CALLS = [
   'epoll_create1',
   'eventfd2',
   'malloc',
+  'close',
 ] as const;
 /** `CopyTransfer::Holes` in native/copy_transfer.h. */
 const HOLES = ['any', 'kept', 'filled'] as const;

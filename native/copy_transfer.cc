@@ -42,7 +42,7 @@ Outcome CopyTransfer::step(uint64_t budget) {
         current().file ? copy_file(&budget, &outcome) : write_memory(&budget, &outcome);
     if (!moved) return outcome;
   }
-  return Outcome::done;
+  return close_file(&own_sink_);
 }
 
 bool CopyTransfer::write_memory(uint64_t* budget, Outcome* outcome) {

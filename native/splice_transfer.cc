@@ -23,6 +23,12 @@ int SpliceTransfer::own() {
 }
 
 Outcome SpliceTransfer::step(uint64_t budget) {
+  const Outcome outcome = move(budget);
+  const bool has_written = outcome == Outcome::done && sink_.kind == Endpoint::file;
+  return has_written ? close_file(&own_sink_) : outcome;
+}
+
+Outcome SpliceTransfer::move(uint64_t budget) {
   Outcome outcome = Outcome::done;
   any_in_step_ = false;
   for (;;) {

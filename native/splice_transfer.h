@@ -43,6 +43,7 @@ class SpliceTransfer : public Transfer {
  private:
   bool is_direct() const { return source_.kind == Endpoint::pipe || sink_.kind == Endpoint::pipe; }
   bool has_head() const { return head_gone_ < head_.size(); }
+  Outcome move(uint64_t budget);
   bool send_head(Outcome* outcome);
   bool fill(uint64_t* budget, Outcome* outcome);
   bool drain(Outcome* outcome);

@@ -185,6 +185,7 @@ const Calls kKernelCalls = {
     kernel_cached_pages,
     kernel_open_cached,
     kernel_duplicate,
+    ::close,
     kernel_status_flags,
     kernel_status,
     ::lseek,
@@ -277,6 +278,11 @@ Result open_cached(const char* path, int flags) {
 
 Result duplicate(int fd) {
   return retry([&] { return calls.duplicate(fd); });
+}
+
+Result close(int fd) {
+  const bool failed = calls.close(fd) != 0 && errno != EINTR;
+  return failed ? Result{-1, errno} : Result{0, 0};
 }
 
 Result status_flags(int fd) {

@@ -52,6 +52,7 @@ struct Calls {
   ssize_t (*cached_pages)(int fd, uint64_t offset, uint64_t length);
   int (*open_cached)(const char* path, int flags);
   int (*duplicate)(int fd);
+  int (*close)(int fd);
   int (*status_flags)(int fd);
   int (*status)(int fd, struct statx* status);
   off_t (*seek)(int fd, off_t offset, int whence);
@@ -103,6 +104,9 @@ Result cached_pages(int fd, uint64_t offset, uint64_t length);
 Result open_cached(const char* path, int flags);
 // A second descriptor of the same open file, CLOEXEC.
 Result duplicate(int fd);
+// Of a file that was written to, whose file system may tell only now what became of that (close(2):
+// NFS, quotas). Not made again after EINTR: Linux has freed the number by then.
+Result close(int fd);
 Result status_flags(int fd);
 // What the kernel knows without asking a server (AT_STATX_DONT_SYNC): it can't block.
 Result status(int fd, struct statx* status);

@@ -41,6 +41,12 @@ int Transfer::duplicate(int* fd, UniqueFd* owner) {
   return 0;
 }
 
+Outcome Transfer::close_file(UniqueFd* owner) {
+  if (!*owner) return Outcome::done;
+  const sys::Result closed = sys::close(owner->release());
+  return closed.ok() ? Outcome::done : fail(Call::close, closed.error);
+}
+
 Outcome Transfer::fail_or_unsupported(Call call, int error, bool nothing_moved) {
   fail(call, error);
   return nothing_moved && means_unsupported(error) ? Outcome::unsupported : Outcome::failed;

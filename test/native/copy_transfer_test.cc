@@ -888,6 +888,21 @@ TEST_CASE("a copy of its own needs neither the caller's memory nor its descripto
   CHECK(difference(content_of(sink.fd()), expected) == "");
 }
 
+TEST_CASE("what a file system tells when the sink is closed is the copy's failure") {
+  DescriptorGuard guard;
+  TestFile source(100'000), sink(0);
+  for (const int error : {ENOSPC, EINTR}) {
+    CAPTURE(error);
+    FailingClose closes(error);
+    CopyTransfer transfer({sink.fd(), 0, 0}, gather(source.range(1, 65'537)));
+    REQUIRE(transfer.own() == 0);
+    CHECK(finish(transfer) == (error == EINTR ? Outcome::done : Outcome::failed));
+    if (error != EINTR) check_failure(transfer, Call::close, error);
+    CHECK(transfer.transferred() == 65'537);
+    CHECK(difference(content_of(sink.fd()), pattern(1, 65'537)) == "");
+  }
+}
+
 TEST_CASE("no descriptor to be had for a copy") {
   DescriptorGuard guard;
   TestFile source(100), sink(0);

@@ -138,6 +138,10 @@ bool eventually(const std::function<bool()>& condition) {
 }
 
 size_t count_descriptors() {
+  // Since Linux 6.2 it says so itself, which is much quicker where many are open.
+  struct stat status;
+  REQUIRE(::stat("/proc/self/fd", &status) == 0);
+  if (status.st_size > 0) return static_cast<size_t>(status.st_size);
   DIR* directory = ::opendir("/proc/self/fd");
   REQUIRE(directory != nullptr);
   size_t count = 0;
@@ -172,6 +176,7 @@ void install_trampolines() {
   calls.cached_pages = Seam<&Calls::cached_pages>::trampoline;
   calls.open_cached = Seam<&Calls::open_cached>::trampoline;
   calls.duplicate = Seam<&Calls::duplicate>::trampoline;
+  calls.close = Seam<&Calls::close>::trampoline;
   calls.status_flags = Seam<&Calls::status_flags>::trampoline;
   calls.status = Seam<&Calls::status>::trampoline;
   calls.seek = Seam<&Calls::seek>::trampoline;

@@ -140,6 +140,16 @@ class Seam<entry> {
   }
 };
 
+// close(2) fails, though it closes, as that of a file on NFS may.
+struct FailingClose {
+  explicit FailingClose(int error)
+      : closes([error](int fd) {
+          kernel.close(fd);
+          return fail_with(error);
+        }) {}
+  Seam<&Calls::close> closes;
+};
+
 // What the file system under the tests can tell of its page cache is not for them to depend on.
 struct AllResident {
   Seam<&Calls::read_nowait> looks{kernel.read};

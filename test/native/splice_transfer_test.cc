@@ -839,6 +839,28 @@ TEST_CASE("a file that says EAGAIN is not waited for") {
   }
 }
 
+TEST_CASE("what a file system tells when the sink is closed is the transfer's failure") {
+  DescriptorGuard guard;
+  TestFile file(0);
+  for (const Kind from : kKinds) {
+    for (const uint64_t length : {uint64_t{1000}, kToTheEnd}) {
+      CAPTURE(static_cast<int>(from));
+      CAPTURE(length);
+      Channel source(from);
+      source.put_all(pattern(0, 1000));
+      source.close_in();
+      CHECK(becomes_ready(source.out(), POLLIN));
+      FailingClose closes(EDQUOT);
+      SpliceTransfer transfer(source.source(), {file.fd(), Endpoint::file, 0}, {}, length);
+      REQUIRE(transfer.own() == 0);
+      CHECK(transfer.step() == Outcome::failed);
+      check_failure(transfer, Call::close, EDQUOT);
+      CHECK_FALSE(transfer.source_failed());
+      CHECK(transfer.transferred() == 1000);
+    }
+  }
+}
+
 TEST_CASE("a FIFO whose next writer comes at the end of the one before has not ended") {
   DescriptorGuard guard;
   TestFile file(0);

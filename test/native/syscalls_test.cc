@@ -28,8 +28,8 @@ Wrapper wrapper(const char* name, std::function<Result()> call) {
           }};
 }
 
-// All but start_thread(), whose call tells its error otherwise and is never interrupted, and
-// poll(), whose value is not its call's.
+// All but start_thread(), whose call tells its error otherwise and is never interrupted, poll(),
+// whose value is not its call's, and close().
 std::vector<Wrapper> wrappers() {
   return {
       wrapper<&Calls::sendfile>("sendfile", [] { return sys::sendfile(1, 2, 3, 4); }),
@@ -497,6 +497,23 @@ TEST_CASE("every new descriptor closes on exec") {
     CHECK(closes_on_exec(fd->get()));
   }
   CHECK((sys::status_flags(copy.get()).value & O_NONBLOCK) != 0);
+}
+
+TEST_CASE("close tells its errno, and is never made again") {
+  DescriptorGuard guard;
+  for (const int error : {0, EINTR, EDQUOT}) {
+    CAPTURE(error);
+    int calls = 0;
+    Seam<&Calls::close> seam([&](int fd) {
+      ++calls;
+      kernel.close(fd);
+      return error == 0 ? 0 : fail_with(error);
+    });
+    const Result result = sys::close(static_cast<int>(sys::event_create().value));
+    CHECK(calls == 1);
+    CHECK(result.ok() == (error != EDQUOT));
+    CHECK(result.error == (error == EDQUOT ? EDQUOT : 0));
+  }
 }
 
 TEST_CASE("an event counts once for each waking") {
