@@ -14,9 +14,9 @@ constexpr std::chrono::milliseconds kTurn{1};
 // Hears of the ends of a run's transfers.
 class Endings : public Client {
  public:
-  void complete(const Completion& completion) override {
+  void complete(Completion completion) override {
     std::lock_guard<std::mutex> lock(mutex_);
-    completions_.push_back(completion);
+    completions_.push_back(std::move(completion));
     changed_.notify_all();
   }
   bool wait_until(size_t count, std::chrono::milliseconds patience) {
