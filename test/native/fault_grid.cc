@@ -83,7 +83,6 @@ Ended hand_over(Engine& engine, Flow& flow, const std::shared_ptr<Client>& clien
   Ended ended;
   ended.id = engine.submit(&flow.transfer, client, &error);
   if (ended.id != 0) return ended;
-  flow.transfer->fail(Call::pthread_create, error);
   return told(*flow.transfer, Outcome::unsupported);
 }
 

@@ -12,10 +12,10 @@ namespace {
 constexpr const char* kOutcomeNames[] = {"done",        "wait_readable", "wait_writable",
                                          "cold",        "again",         "truncated",
                                          "unsupported", "failed",        "cancelled"};
-constexpr const char* kCallNames[] = {"none",      "sendfile",       "sendmsg", "dup",
-                                      "epoll_ctl", "pthread_create", "splice",  "copy_file_range",
-                                      "read",      "write",          "pipe",    "lseek",
-                                      "close"};
+constexpr const char* kCallNames[] = {
+    "none",         "sendfile",        "sendmsg", "dup",   "epoll_ctl", "pthread_create",
+    "splice",       "copy_file_range", "read",    "write", "pipe",      "lseek",
+    "epoll_create", "event_create",    "malloc",  "close"};
 
 // Whether an error may say that the kernel can't move these bytes this way, and nothing worse.
 bool may_mean_unsupported(int error) {
@@ -85,12 +85,13 @@ class Rules {
       case CallKind::close:
         return ends(failure(Call::close, fault_.error));
       case CallKind::pipe:
-        return ends(failure(Call::pipe, fault_.error));
+        return of_pipe();
       case CallKind::epoll_control:
         return of_waiting();
       case CallKind::epoll_create:
+        return ends({Outcome::unsupported, Call::epoll_create, fault_.error});
       case CallKind::event_create:
-        return ends({Outcome::unsupported, Call::pthread_create, fault_.error});
+        return ends({Outcome::unsupported, Call::event_create, fault_.error});
       case CallKind::thread_create:
         // One mover is enough, and without a warmer a mover waits for the disk.
         return is_first_thread() ? ends({Outcome::unsupported, Call::pthread_create, fault_.error})
@@ -230,6 +231,18 @@ class Rules {
     return of_answer(next_peek());
   }
 
+  // Of our own, between two ends that are none. Streams need none, if nothing has been taken yet.
+  Effect of_pipe() const {
+    const bool any_taken = std::any_of(
+        events_.begin(), events_.begin() + static_cast<ptrdiff_t>(at_), [&](const Event& event) {
+          return event.call == CallKind::splice && event.value > 0 &&
+                 is_source(event.arguments.from);
+        });
+    const bool is_unsupported = !any_taken && may_mean_unsupported(fault_.error);
+    return ends(
+        {is_unsupported ? Outcome::unsupported : Outcome::failed, Call::pipe, fault_.error});
+  }
+
   // Whether nothing has gone so far from, or to, the end that the call is about.
   bool is_first_splice() const {
     const bool from_source = is_source(event_.arguments.from);
@@ -312,7 +325,7 @@ class Rules {
     if (event_.arguments.how == EPOLL_CTL_DEL) return kGoesOn;
     const int fd = event_.arguments.to;
     if (!is_source(fd) && !is_sink(fd))  // what wakes movers
-      return ends({Outcome::unsupported, Call::pthread_create, fault_.error});
+      return ends({Outcome::unsupported, Call::epoll_ctl, fault_.error});
     return ends(failure(Call::epoll_ctl, fault_.error));
   }
 
