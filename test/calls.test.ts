@@ -151,7 +151,8 @@ test('a call that blocks blocks a thread of its own, and no other call', async (
   const outFd = openFile('');
   const blocked = zerocopy.splice(readFd, null, outFd, 0, 10);
   const inFd = openFile('abc');
-  expect(await zerocopy.copyFileRange(inFd, 0, outFd, 100, 3)).toBe(3);
+  // To another file: overlayfs has the one locked until its splice is over.
+  expect(await zerocopy.copyFileRange(inFd, 0, openFile(''), 100, 3)).toBe(3);
   fs.writeSync(writeFd, 'now');
   fs.closeSync(writeFd);
   expect(await blocked).toBe(3);

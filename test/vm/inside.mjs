@@ -33,7 +33,9 @@ process.exitCode = failures.length > 0 ? 1 : 0;
 /** @param {string} what @param {string} command @param {string[]} args */
 function timed(what, command, args) {
   const began = performance.now();
-  const { status, signal } = spawnSync(command, args, { stdio: 'inherit' });
+  // No terminal: vitest would draw on it, over and over.
+  const plain = ['-c', '"$@" 2>&1 | cat; exit $PIPESTATUS', 'bash', command, ...args];
+  const { status, signal } = spawnSync('bash', plain, { stdio: 'inherit' });
   console.log(`Linux ${kernel}: ${what}: ${Math.round((performance.now() - began) / 1000)} s`);
   if (status !== 0) failures.push(`${what} (${signal ?? status})`);
 }
