@@ -73,8 +73,10 @@ test('who is stuck for too long is cut off by a timeout', { timeout }, async () 
   await leavesNothing(hosts, async () => {
     const stuck = { port: http, count: 60, 'at-once': 60, 'receive-buffer': 4096, whole: 0 };
     const before = descriptorsOf(hosts.server.pid);
+    const { accepted } = await hosts.server.ask('counts');
     const report = hosts.client({ ...stuck, ways: httpWays, query: '?idle=300', hold: 3000 });
-    await until(() => descriptorsOf(hosts.server.pid) > before + 60, 'they are connected');
+    const all = async () => (await hosts.server.ask('counts')).accepted - accepted >= 60;
+    while (!(await all())) await sleep(50);
     await until(() => descriptorsOf(hosts.server.pid) <= before + 12, 'they are cut off'); // decoys
     expect(await report).toMatchObject({ broken: 60 });
   });

@@ -1,5 +1,5 @@
-// What is asked for, and what comes back: heads of answers, HTTP's chunks, and bodies of which every
-// byte is checked.
+// What is asked for, and what comes back: heads of answers, HTTP's chunks, and bodies of which
+// every byte is checked.
 #pragma once
 #include "marks.h"
 #include "options.h"
@@ -103,8 +103,8 @@ static inline const char* read_raw_head(Answer* answer, Range range) {
   return NULL;
 }
 
-// Takes bytes of an answer, and says how many; 0, with a complaint, if they are wrong. The answer is
-// whole when `*whole` says so.
+// Takes bytes of an answer, and says how many; 0, with a complaint, if they are wrong. The answer
+// is whole when `*whole` says so.
 static inline size_t take(Answer* answer, const unsigned char* bytes, size_t length, Range range,
                           const Options* options, int* whole, const char** complaint) {
   int http = options->kind == GET || options->kind == PUT;
@@ -121,8 +121,10 @@ static inline size_t take(Answer* answer, const unsigned char* bytes, size_t len
     answer->at += size;
     answer->left -= size;
     if (answer->left > 0) return size;
-    if (answer->chunked) answer->part = CHUNK_END;
-    else *whole = 1;
+    if (answer->chunked)
+      answer->part = CHUNK_END;
+    else
+      *whole = 1;
     return size;
   }
   // A line, or the lines of a head, byte by byte: they are few.

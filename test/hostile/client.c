@@ -4,7 +4,8 @@
 //
 //   client NAME=VALUE...
 //
-//   kind=get|raw|upload|put|copy   HTTP GET of files; the same over a bare connection; uploads, bare
+//   kind=get|raw|upload|put|copy   HTTP GET of files; the same over a bare connection; uploads,
+//   bare
 //                                  or by HTTP; copies of files that the server makes
 //   port=, or socket=              where the server is, on the loopback interface
 //   files=MARK:SIZE,...            what it serves, filled as marks.h says
@@ -12,11 +13,11 @@
 //   query=                         behind the path of a GET
 //   ranges=1                       of a file: any range, and not all of it
 //   lengths=LEAST-MOST             of ranges and of uploads
-//   folder=, first-id=             where uploads and copies arrive: ID is name, mark, and counted up
-//   count=, at-once=, rate=        connections in all, at once, a second
-//   requests=, pipelined=1         on each connection; without waiting for the answers
-//   seconds=, patience=            when to begin no more; most without a byte
-//   stop=never|anywhere|FROM-TO    where to break off: connection i after FROM + i bytes, again and
+//   folder=, first-id=             where uploads and copies arrive: ID is name, mark, and counted
+//   up count=, at-once=, rate=        connections in all, at once, a second requests=, pipelined=1
+//   on each connection; without waiting for the answers seconds=, patience=            when to
+//   begin no more; most without a byte stop=never|anywhere|FROM-TO    where to break off:
+//   connection i after FROM + i bytes, again and
 //                                  again; as often as not that is beyond the last one
 //   of=received|sent               which bytes
 //   how=reset|close|half           RST, whatever close(2) sends, or the end of what is sent alone
@@ -299,8 +300,10 @@ static int send_some(Connection* connection, const char** complaint) {
   }
   connection->sent += sent;
   connection->last_progress = now;
-  if (text) connection->out_sent += sent;
-  else connection->body_sent += sent;
+  if (text)
+    connection->out_sent += sent;
+  else
+    connection->body_sent += sent;
   return 0;
 }
 
@@ -311,8 +314,7 @@ static int wants_to_send(const Connection* connection) {
 
 static short wanted(const Connection* connection) {
   if (now < connection->next) return 0;
-  return (wants_to_send(connection) ? POLLOUT : 0) |
-         (now >= connection->reads_from ? POLLIN : 0);
+  return (wants_to_send(connection) ? POLLOUT : 0) | (now >= connection->reads_from ? POLLIN : 0);
 }
 
 static int must_stop(const Connection* connection) {

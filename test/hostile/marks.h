@@ -1,5 +1,5 @@
-// What files are filled with, so that each of their bytes tells whose it is: words of 32 bits, little
-// endian, each a mix of the file's mark and of the word's place. The same as marks.mjs.
+// What files are filled with, so that each of their bytes tells whose it is: words of 32 bits,
+// little endian, each a mix of the file's mark and of the word's place. The same as marks.mjs.
 #pragma once
 #include <endian.h>
 #include <stdint.h>

@@ -96,39 +96,73 @@ static inline void parse_option(Options* options, char* argument) {
   if (!value) refuse(argument);
   *value++ = '\0';
 #define IS(name) (strcmp(argument, name) == 0)
-  if (IS("kind")) options->kind = choice_of(value, kinds);
-  else if (IS("port")) options->port = atoi(value);
-  else if (IS("socket")) options->socket = value;
-  else if (IS("ways")) parse_list(value, options, put_way);
-  else if (IS("files")) parse_list(value, options, put_file);
-  else if (IS("folder")) options->folder = value;
-  else if (IS("first-id")) options->first_id = strtoul(value, NULL, 10);
-  else if (IS("lengths")) parse_lengths(options, value);
-  else if (IS("query")) options->query = value;
-  else if (IS("count")) options->count = strtoull(value, NULL, 10);
-  else if (IS("at-once")) options->at_once = strtoull(value, NULL, 10);
-  else if (IS("requests")) options->requests = strtoull(value, NULL, 10);
-  else if (IS("rate")) options->rate = atof(value);
-  else if (IS("seconds")) options->seconds = atof(value);
-  else if (IS("patience")) options->patience = atof(value);
-  else if (IS("pipelined")) options->pipelined = atoi(value);
-  else if (IS("ranges")) options->ranges = atoi(value);
-  else if (IS("whole")) options->must_be_whole = atoi(value);
-  else if (IS("stop")) parse_stop(options, value);
-  else if (IS("how")) options->how = choice_of(value, hows);
-  else if (IS("of")) options->stops_sending = choice_of(value, sides);
-  else if (IS("chunk")) options->chunk = strtoull(value, NULL, 10);
-  else if (IS("every")) options->every = atof(value) / 1000;
-  else if (IS("hold")) options->hold = atof(value) / 1000;
-  else if (IS("receive-buffer")) options->receive_buffer = atoi(value);
-  else if (IS("seed")) options->seed = strtoull(value, NULL, 10);
-  else refuse(argument);
+  if (IS("kind"))
+    options->kind = choice_of(value, kinds);
+  else if (IS("port"))
+    options->port = atoi(value);
+  else if (IS("socket"))
+    options->socket = value;
+  else if (IS("ways"))
+    parse_list(value, options, put_way);
+  else if (IS("files"))
+    parse_list(value, options, put_file);
+  else if (IS("folder"))
+    options->folder = value;
+  else if (IS("first-id"))
+    options->first_id = strtoul(value, NULL, 10);
+  else if (IS("lengths"))
+    parse_lengths(options, value);
+  else if (IS("query"))
+    options->query = value;
+  else if (IS("count"))
+    options->count = strtoull(value, NULL, 10);
+  else if (IS("at-once"))
+    options->at_once = strtoull(value, NULL, 10);
+  else if (IS("requests"))
+    options->requests = strtoull(value, NULL, 10);
+  else if (IS("rate"))
+    options->rate = atof(value);
+  else if (IS("seconds"))
+    options->seconds = atof(value);
+  else if (IS("patience"))
+    options->patience = atof(value);
+  else if (IS("pipelined"))
+    options->pipelined = atoi(value);
+  else if (IS("ranges"))
+    options->ranges = atoi(value);
+  else if (IS("whole"))
+    options->must_be_whole = atoi(value);
+  else if (IS("stop"))
+    parse_stop(options, value);
+  else if (IS("how"))
+    options->how = choice_of(value, hows);
+  else if (IS("of"))
+    options->stops_sending = choice_of(value, sides);
+  else if (IS("chunk"))
+    options->chunk = strtoull(value, NULL, 10);
+  else if (IS("every"))
+    options->every = atof(value) / 1000;
+  else if (IS("hold"))
+    options->hold = atof(value) / 1000;
+  else if (IS("receive-buffer"))
+    options->receive_buffer = atoi(value);
+  else if (IS("seed"))
+    options->seed = strtoull(value, NULL, 10);
+  else
+    refuse(argument);
 #undef IS
 }
 
 static inline Options parse_options(int argc, char** argv) {
-  Options options = {.count = 1, .at_once = 16, .requests = 1, .patience = 30, .most = 1 << 20,
-                     .chunk = 1 << 18, .must_be_whole = 1, .query = "", .seed = 1};
+  Options options = {.count = 1,
+                     .at_once = 16,
+                     .requests = 1,
+                     .patience = 30,
+                     .most = 1 << 20,
+                     .chunk = 1 << 18,
+                     .must_be_whole = 1,
+                     .query = "",
+                     .seed = 1};
   for (int i = 1; i < argc; ++i) parse_option(&options, argv[i]);
   if (options.way_count == 0) options.ways[options.way_count++] = "pipe";
   if (options.file_count == 0) options.files[options.file_count++] = (File){0, 0};
