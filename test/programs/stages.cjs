@@ -165,6 +165,21 @@ const reachIn = {
 
   copyFile: (stage, life) => copyBy(life.zerocopy.copyFile, stage, life, 4),
 
+  /** One after the other: it ends at any moment of starting one, and of hearing of one. */
+  async many(stage, life) {
+    const { transfer } = life.zerocopy;
+    const { signal } = life.controller;
+    const sinks = await Promise.all(Array.from({ length: 4 }, () => life.connect('reads')));
+    const source = [Buffer.alloc(10), { file: life.file, length: 100_000 }, Buffer.alloc(10)];
+    const go = (sink) =>
+      transfer(source, sink, { signal }).then(
+        () => go(sink),
+        () => {},
+      );
+    for (const sink of [...sinks, ...sinks]) go(sink);
+    await life.settle(stage, Promise.resolve());
+  },
+
   async calls(stage, life) {
     const { zerocopy } = life;
     const blocked = life.pipe();
@@ -223,6 +238,7 @@ const stagesOf = {
   copy: ['opening', 'writing', 'posted', 'ended'],
   copyFile: ['opening', 'writing', 'posted', 'ended'],
   stream: ['opening', 'connecting', 'queued', 'waiting', 'warming', 'under-way', 'posted', 'ended'],
+  many: ['under-way'],
   calls: ['queued', 'started', 'waiting', 'writing', 'posted', 'ended'],
 };
 
