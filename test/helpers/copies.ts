@@ -3,12 +3,13 @@ import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
-import { expect, onTestFinished } from 'vitest';
+import { expect } from 'vitest';
 import * as zerocopy from 'zerocopy';
 import { type Backend, copyFileRangeSync, TransferError, type TransferResult } from 'zerocopy';
 import type { TestedBackend } from './backends';
 import { pattern, scratchFolder, type TestFile } from './files';
 import { runNode } from './process';
+import { onTestFinished } from './scope';
 
 export const MIB = 1024 * 1024;
 export const GIB = 1024 * MIB;

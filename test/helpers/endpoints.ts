@@ -9,12 +9,12 @@ import * as path from 'node:path';
 import { Duplex, PassThrough, Readable, Writable } from 'node:stream';
 import * as tls from 'node:tls';
 import { pathToFileURL } from 'node:url';
-import { onTestFinished } from 'vitest';
 import { pipeSync, type Segment, type Sink, type Source, type TransferOptions } from 'zerocopy';
 import { openFor, procFile } from './copies';
 import { pattern, scratchFolder, testFile } from './files';
 import { requestTo, serve } from './http';
 import { withResolvers } from './process';
+import { onTestFinished } from './scope';
 import { fdOf, link, type SocketKind } from './sockets';
 import { fifo, pipeEnds } from './sources';
 

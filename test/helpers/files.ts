@@ -1,6 +1,6 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
-import { onTestFinished } from 'vitest';
+import { onTestFinished } from './scope';
 
 /** On the disk that the repository is on: the temporary folder may be a tmpfs. */
 export const scratchRoot = path.resolve('build/test-scratch');
@@ -8,7 +8,7 @@ export const scratchRoot = path.resolve('build/test-scratch');
 /** A folder that goes with the test. */
 export function scratchFolder(): string {
   const folder = fs.mkdtempSync(path.join(scratchRoot, 'test-'));
-  onTestFinished(() => fs.rmSync(folder, { recursive: true, force: true }));
+  onTestFinished(() => fs.rmSync(folder, { recursive: true, force: true, maxRetries: 5 }));
   return folder;
 }
 

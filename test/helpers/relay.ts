@@ -3,11 +3,12 @@ import { once } from 'node:events';
 import * as fs from 'node:fs';
 import * as net from 'node:net';
 import * as path from 'node:path';
-import { expect, onTestFinished } from 'vitest';
+import { expect } from 'vitest';
 import { constants, pipeSync, type RelayError, relay, spliceSync } from 'zerocopy';
 import type { TestedBackend } from './backends';
 import { scratchFolder } from './files';
 import { sleep, withResolvers } from './process';
+import { onTestFinished } from './scope';
 import { fdOf, type SocketKind, shrink } from './sockets';
 
 export type RelayResult = Awaited<ReturnType<typeof relay>>;
@@ -37,7 +38,7 @@ interface EndsOptions {
 type AtEnd = (undo: () => void) => void;
 
 /** Over smaller ones TCP creeps: a segment at a time, each after a timer. */
-const NARROW_BYTES = { tcp: 64 * 1024, unix: 4096 };
+export const NARROW_BYTES = { tcp: 64 * 1024, unix: 4096 };
 
 export async function ends(
   { kind = 'tcp', allowHalfOpen = true, narrow = false }: EndsOptions = {},
@@ -90,7 +91,7 @@ export async function listenOnce(
 }
 
 /** Two connected sockets; each says whether it allows half-open connections. */
-async function connection(
+export async function connection(
   kind: SocketKind,
   halfOpen: { accepted?: boolean; connected?: boolean },
   atEnd: AtEnd,

@@ -2,8 +2,8 @@ import { once } from 'node:events';
 import { createRequire } from 'node:module';
 import * as net from 'node:net';
 import * as path from 'node:path';
-import { onTestFinished } from 'vitest';
 import { scratchFolder } from './files';
+import { onTestFinished } from './scope';
 
 const { setBuffers } = createRequire(import.meta.url)('../support/build/Release/support.node') as {
   setBuffers(fd: number, bytes: number): void;
@@ -106,10 +106,10 @@ export async function receiveBytes(peer: net.Socket, length: number): Promise<Bu
       if (peer.readableEnded || peer.destroyed) break;
       await new Promise<void>((resolve) => {
         const done = () => {
-          peer.off('readable', done).off('close', done);
+          peer.off('readable', done).off('end', done).off('close', done);
           resolve();
         };
-        peer.on('readable', done).on('close', done);
+        peer.on('readable', done).on('end', done).on('close', done);
       });
       continue;
     }

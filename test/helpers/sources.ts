@@ -4,11 +4,12 @@ import * as fs from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import * as net from 'node:net';
 import * as path from 'node:path';
-import { expect, onTestFinished } from 'vitest';
+import { expect } from 'vitest';
 import { pipeSync, TransferError, type TransferResult } from 'zerocopy';
 import type { TestedBackend } from './backends';
 import { scratchFolder } from './files';
 import { openDescriptors, until } from './process';
+import { onTestFinished } from './scope';
 import { link, receive, type SocketKind } from './sockets';
 
 export const kinds: SocketKind[] = ['tcp', 'unix'];
