@@ -154,6 +154,8 @@ export function openSource(source: ParsedSource): OpenSource | Promise<OpenSourc
   if (source.kind === 'stream') return streamSource(source.stream, source.length);
   const { parts, single } = source;
   const files: Files = new Map();
+  /** Those that take their time are not among the files yet. */
+  const asked = new Set<string | number>();
   const pending: Promise<unknown>[] = [];
   const finish = () => {
     const fifo = single ? fifoSource(parts, files) : undefined;
@@ -161,8 +163,9 @@ export function openSource(source: ParsedSource): OpenSource | Promise<OpenSourc
   };
   try {
     for (const part of parts) {
-      if ('memory' in part || files.has(part.file)) continue;
+      if ('memory' in part || asked.has(part.file)) continue;
       const { file } = part;
+      asked.add(file);
       const opened = openFile(file);
       if (opened instanceof Promise) pending.push(opened.then((held) => files.set(file, held)));
       else files.set(file, opened);

@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { type Segment, transfer } from 'zerocopy';
 import { backends, counted, expectResult } from './helpers/backends';
 import { pattern, scratchFolder, testFile } from './helpers/files';
-import { sleep } from './helpers/process';
+import { openDescriptors, sleep } from './helpers/process';
 import { fdOf, link, receive, receiveBytes, type SocketKind } from './helpers/sockets';
 
 const kinds: SocketKind[] = ['tcp', 'unix'];
@@ -248,6 +248,24 @@ describe.each(backends)('%s', (backend) => {
     expect(error.transferred).toBeLessThanOrEqual(2 * 1024 * 1024);
     expect(sink.destroyed).toBe(false);
   });
+});
+
+test('a gather list that names a file twice opens it once, at once or later', async () => {
+  const { sink, peer } = await link();
+  const received = receive(peer);
+  await transfer(
+    ['/proc/version'].map((file) => ({ file })),
+    sink,
+    { backend: 'stream' },
+  );
+  const before = openDescriptors();
+  // Whether its size means anything is not known at once.
+  const list = Array.from({ length: 5 }, () => ({ file: '/proc/version' }));
+  await transfer(list, sink, { backend: 'stream' });
+  expect(openDescriptors()).toBe(before);
+  sink.end();
+  const version = fs.readFileSync('/proc/version', 'utf8');
+  expect((await received).toString()).toBe(version.repeat(6));
 });
 
 test('a socket destroyed between two legs: nothing goes to who has its descriptor now', async () => {
