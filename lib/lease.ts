@@ -147,10 +147,29 @@ export function enqueue(
   job: Job,
   write: (marker: Uint8Array, done: Done) => void = (marker, done) => sink.write(marker, done),
 ): void {
-  leaseOf(sink);
-  write(new Marker(job), (error) => {
+  const forget = leaseOf(sink).dropWhenClosed(job);
+  writeMarker(job, (marker, done) =>
+    write(marker, (error) => {
+      forget();
+      done(error);
+    }),
+  );
+}
+
+/** The same for a sink that isn't there yet: it is leased before it gets what `write` puts by. */
+export function writeMarker(job: Job, write: (marker: Uint8Array, done: Done) => void): Uint8Array {
+  const marker = new Marker(job);
+  write(marker, (error) => {
     if (error) job.dropped(error);
   });
+  return marker;
+}
+
+/** Leases a sink, so that it knows what to do with markers. False where it can't be. */
+export function lease(sink: Writable): boolean {
+  if (!mayLease(sink) || !sink.writable) return false;
+  leaseOf(sink);
+  return true;
 }
 
 /** A range of a file, by the caller's descriptor. */
@@ -184,6 +203,10 @@ class Lease {
   /** The batch in hand, and the first of it whose turn is still to come. */
   #batch: Batch = [];
   #next = 0;
+  readonly #queued = new Set<() => void>();
+  readonly #dropAll = () => {
+    for (const drop of this.#queued) drop();
+  };
 
   constructor(sink: Writable) {
     this.sink = sink;
@@ -224,6 +247,20 @@ class Lease {
       if (!(chunk instanceof Marker)) bytes += Buffer.byteLength(chunk as string, encoding);
     }
     return bytes;
+  }
+
+  /**
+   * A Duplex that is destroyed may leave what it has buffered without an answer: then a job whose turn
+   * is to come hears of it here. Returns what takes that back.
+   */
+  dropWhenClosed(job: Job): () => void {
+    const onClose = () => job.dropped(new Error('The sink was closed'));
+    if (this.#queued.size === 0) this.sink.once('close', this.#dropAll);
+    this.#queued.add(onClose);
+    return () => {
+      this.#queued.delete(onClose);
+      if (this.#queued.size === 0) this.sink.off('close', this.#dropAll);
+    };
   }
 
   protected ready(_then: () => void, _failed: Done): boolean {
@@ -386,6 +423,11 @@ class SocketLease extends Lease {
         return bytes - (markers?.length ?? 0) + this.waitingBytes + byTurns;
       },
     });
+  }
+
+  /** A socket answers all of it. */
+  override dropWhenClosed(): () => void {
+    return () => {};
   }
 
   sendNow(native: Native, head: string, { fd, offset, length }: FileRange): Completion | undefined {

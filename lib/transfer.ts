@@ -177,7 +177,10 @@ class Transfer implements Job {
 
   dropped(error: Error): void {
     const { sink } = this.#arguments;
-    this.#fail(sink.kind === 'stream' ? closedUnder(sink.stream, 'sink') : error);
+    const failure = sink.kind === 'stream' ? closedUnder(sink.stream, 'sink') : error;
+    // What has had its turn knows how far it came.
+    if (this.#turn) this.#interrupt(failure);
+    else this.#fail(failure);
   }
 
   // The way to the first byte: both ends must be ready.

@@ -1,5 +1,6 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
+import { PassThrough } from 'node:stream';
 import { describe, expect, test } from 'vitest';
 import { type Segment, transfer } from 'zerocopy';
 import { backends, counted, expectResult } from './helpers/backends';
@@ -248,6 +249,17 @@ describe.each(backends)('%s', (backend) => {
     expect(error.transferred).toBeLessThanOrEqual(2 * 1024 * 1024);
     expect(sink.destroyed).toBe(false);
   });
+});
+
+test('a sink that is destroyed, and never answers what was written to it', async () => {
+  const sink = new PassThrough();
+  sink.write(Buffer.alloc(100_000)); // as long as nobody reads it, it is not accepted
+  const file = testFile(1000);
+  const results = [0, 1].map(() => transfer(file.path, sink).catch((error) => error));
+  sink.destroy();
+  const wanted = { code: 'ERR_STREAM_PREMATURE_CLOSE', transferred: 0 };
+  for (const error of await Promise.all(results)) expect(error).toMatchObject(wanted);
+  expect(sink.listenerCount('close')).toBe(0);
 });
 
 test('a gather list that names a file twice opens it once, at once or later', async () => {
