@@ -347,6 +347,9 @@ export class LeaseTurn implements Turn {
   readonly #below: Internals;
   readonly #done: Done;
   #first: Uint8Array[];
+  /** Chunks that the sink has and hasn't accepted yet. */
+  #writing = 0;
+  #afterWrites: Done | undefined;
 
   constructor(sink: Writable, below: Internals, first: Uint8Array[], done: Done) {
     this.#sink = sink;
@@ -386,12 +389,30 @@ export class LeaseTurn implements Turn {
 
   write(chunk: Uint8Array, accepted: Done): void {
     const all = this.#first.length > 0 ? Buffer.concat([...this.takeFirst(), chunk]) : chunk;
-    this.#below._write.call(this.#sink, all, 'buffer', accepted);
+    this.#writing += 1;
+    this.#below._write.call(this.#sink, all, 'buffer', (error) => {
+      this.#writing -= 1;
+      accepted(error);
+      if (this.#writing === 0) this.#afterWrites?.(error);
+    });
   }
 
   release(error?: Error): void {
-    if (error || this.#first.length === 0) this.#done(error);
+    if (error || this.#sink.destroyed) this.#done(error);
+    else if (this.#writing > 0) this.#releaseAfterWrites();
+    else if (this.#first.length === 0) this.#done();
     else this.#below._write.call(this.#sink, Buffer.concat(this.takeFirst()), 'buffer', this.#done);
+  }
+
+  /** What a transfer that was broken off has on its way goes before whatever comes next. */
+  #releaseAfterWrites(): void {
+    const onClose = () => this.#afterWrites?.();
+    this.#afterWrites = (error) => {
+      this.#afterWrites = undefined;
+      this.#sink.off('close', onClose);
+      this.release(error ?? undefined);
+    };
+    this.#sink.once('close', onClose);
   }
 }
 

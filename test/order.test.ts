@@ -126,6 +126,27 @@ describe.each(backends)('%s', (backend) => {
     expect(await failed).toMatchObject({ code: 'ERR_STREAM_PREMATURE_CLOSE', cause });
   });
 
+  test('what an abort leaves on its way goes before what comes next', async () => {
+    const memory = pattern(60_000, 5);
+    const file = testFile(100_000);
+    const { sink, peer } = await link({ kind: 'unix', buffers: 4096 });
+    const controller = new AbortController();
+    const options = { backend: 'stream', signal: controller.signal } as const;
+    // It is with libuv by now, and not all of it with the kernel.
+    const aborted = transfer([memory], sink, options).catch((error) => error);
+    await sleep(5);
+    controller.abort();
+    const next = transfer(file.path, sink, { backend });
+    const last = transfer([memory], sink, { backend, endSink: true });
+    expect(await aborted).toMatchObject({ code: 'ABORT_ERR', transferred: 0 });
+    const received = receive(peer);
+    expect((await next).transferred).toBe(100_000);
+    await last;
+    const wanted = Buffer.concat([memory, file.content, memory]);
+    expect((await received).equals(wanted)).toBe(true);
+    expect(sink.bytesWritten).toBe(wanted.length);
+  });
+
   test('a gather list of 100 segments of both kinds, empty ones among them', async () => {
     const file = testFile(300_000);
     const { sink, peer } = await link();
