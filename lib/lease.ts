@@ -293,6 +293,8 @@ class Lease {
     let stepped = false;
     const next: Done = (error) => {
       if (error || this.#next === batch.length) return finish(error);
+      // Node calls back what was on its way when the sink was destroyed, and without an error.
+      if (this.sink.destroyed) return this.#dropRest(finish);
       stepped = true;
       if (walking) return;
       // A loop and not a recursion: a part may be done before its write returns.
@@ -309,6 +311,13 @@ class Lease {
     };
     // Not within Node's call: what is written to a sink there, which a job may do, is lost.
     process.nextTick(next);
+  }
+
+  #dropRest(done: Done): void {
+    for (const { chunk } of this.#batch.slice(this.#next)) {
+      if (chunk instanceof Marker) chunk.job.dropped(new Error('The sink was destroyed'));
+    }
+    done();
   }
 
   /** Writes all up to the next marker, or that with the marker, if it isn't much. */

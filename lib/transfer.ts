@@ -8,7 +8,7 @@ import type { Claim } from './claim';
 import { isSocketError, systemError, TransferError } from './errors';
 import { refusedBy } from './fallback';
 import { FileSink } from './file-sink';
-import { breakOff, isMessage } from './http';
+import { breakOff, isGone, isMessage } from './http';
 import type { Job, Turn } from './lease';
 import { addon, type Completion, type NativeSegments, Outcome } from './native';
 import {
@@ -398,7 +398,7 @@ class Transfer implements Job {
   /** The sink refused bytes. One that was destroyed by now knows better why. */
   #failBySink(error: Error, residual?: Buffer): void {
     const { sink } = this.#arguments;
-    const closed = sink.kind === 'stream' && sink.stream.destroyed;
+    const closed = sink.kind === 'stream' && isClosed(sink.stream);
     if (closed) this.#fail(closedUnder(sink.stream, 'sink'), undefined, residual);
     else this.#fail(error, error, residual);
   }
@@ -480,6 +480,11 @@ interface Failure {
   errno?: number | undefined;
   syscall?: string | undefined;
   cause?: unknown;
+}
+
+/** A message hears later than its connection that this has gone. */
+function isClosed(stream: Writable): boolean {
+  return stream.destroyed || (isMessage(stream) && isGone(stream));
 }
 
 /** A system error that closed an end is the transfer's own; libuv may have seen it first. */

@@ -147,6 +147,29 @@ describe.each(backends)('%s', (backend) => {
     expect(sink.bytesWritten).toBe(wanted.length);
   });
 
+  test.each(kinds)(
+    '%s: destroy() of a sink with a batch in hand is no error of the sink',
+    async (kind) => {
+      const file = testFile(1000);
+      const { sink, peer } = await link({ kind });
+      const errors: unknown[] = [];
+      sink.on('error', (error) => errors.push(error));
+      sink.cork();
+      const results = [0, 1, 2].map(() => {
+        sink.write(Buffer.alloc(20_000)); // too much to go with the transfer
+        sink.write('some');
+        return transfer(file.path, sink, { backend }).catch((error) => error);
+      });
+      sink.uncork();
+      sink.destroy();
+      const wanted = { code: 'ERR_STREAM_PREMATURE_CLOSE', transferred: 0 };
+      for (const error of await Promise.all(results)) expect(error).toMatchObject(wanted);
+      expect(sink.errored).toBe(null);
+      expect(errors).toEqual([]);
+      expect((await receive(peer)).length).toBe(0);
+    },
+  );
+
   test('a gather list of 100 segments of both kinds, empty ones among them', async () => {
     const file = testFile(300_000);
     const { sink, peer } = await link();
