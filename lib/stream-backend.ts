@@ -143,7 +143,7 @@ export class Pump {
   readonly #way: PumpSource;
   readonly #outlet: Outlet;
   readonly #onEvent = () => this.#run();
-  readonly #onError = (error: Error) => this.#end({ error, side: 'source' });
+  readonly #onError = (error: Error) => this.#end({ ...this.#unaccepted, error, side: 'source' });
   #left: number;
   #inHand: Buffer | undefined;
   #running = false;
@@ -167,6 +167,10 @@ export class Pump {
   stop(): Buffer | undefined {
     this.#detach();
     return this.#inHand;
+  }
+
+  get #unaccepted(): Pick<PumpEnd, 'residual'> {
+    return this.#inHand ? { residual: this.#inHand } : {};
   }
 
   #run(): void {

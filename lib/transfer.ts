@@ -351,7 +351,7 @@ class Transfer implements Job {
         this.#pump = undefined;
         if (!error) return then();
         if (side === 'sink') this.#failBySink(error, residual);
-        else this.#fail(error);
+        else this.#fail(error, undefined, residual);
       },
     });
     this.#pump?.start();

@@ -31,6 +31,27 @@ const nodesFs: typeof fs = createRequire(import.meta.url)('node:fs');
 const noMount = whyNoMount();
 
 describe.each(backends)('%s', (backend) => {
+  test.each(kinds)('%s: a source that is destroyed with bytes on their way', async (kind) => {
+    const content = pattern(600_000);
+    const { source, writer } = await sourceLink({ kind });
+    const { sink, peer } = await link({ kind: 'unix', buffers: 4096 });
+    const result = failed(transfer(source, sink, { backend }));
+    writer.write(content);
+    await until(() => sink.bytesWritten > 0, 'it moves');
+    await sleep(5); // until it is stuck
+    source.destroy(new Error('mine'));
+    const error = await result;
+    expect(error).toMatchObject({ code: 'ERR_STREAM_PREMATURE_CLOSE', cause: { message: 'mine' } });
+    const { transferred, residual = Buffer.alloc(0) } = error;
+    const taken = transferred + residual.length;
+    expect(residual.equals(content.subarray(transferred, taken))).toBe(true);
+    // What a stream has taken goes on its way, though it wasn't accepted yet.
+    if (backend === 'stream') expect(residual.length).toBeGreaterThan(0);
+    sink.end();
+    const wanted = content.subarray(0, backend === 'stream' ? taken : transferred);
+    expect((await receive(peer)).equals(wanted)).toBe(true);
+  });
+
   describe('a sink that refuses', () => {
     describe.each(kinds)('%s', (kind) => {
       test.skipIf(noMount)(`ENOSPC: a disk that is full${noMount}`, async () => {
