@@ -35,6 +35,8 @@ export class Claim implements PumpSource {
   readonly #gate: Gate;
   readonly #ended: () => void;
   #source: SocketSource | undefined;
+  /** What was taken from a stream that takes nothing back. */
+  #putBack: Buffer | undefined;
   #over = false;
 
   constructor(stream: Readable, ended: () => void) {
@@ -51,7 +53,20 @@ export class Claim implements PumpSource {
 
   /** As the stream's `read()`, which gives others nothing. */
   read(size?: number): unknown {
-    return this.#gate.read(size);
+    const first = this.#putBack;
+    this.#putBack = undefined;
+    return first ?? this.#gate.read(size);
+  }
+
+  /**
+   * What was taken comes first again. A stream that has failed drops what is put back, without a
+   * word: what it still has would come in its place.
+   */
+  putBack(bytes: Buffer): void {
+    const { stream } = this;
+    if (bytes.length === 0) return;
+    if (stream.destroyed || stream.errored) this.#putBack = bytes;
+    else stream.unshift(bytes);
   }
 
   /**
@@ -59,7 +74,11 @@ export class Claim implements PumpSource {
    * `ended` once. Where it can't, returns why, and nothing has happened.
    */
   splice(turn: Turn, limit: number, ended: (completion: Completion) => void): Fallback | undefined {
-    return this.#source?.splice(turn, this.#readBuffered(limit), limit, ended) ?? this.fallback;
+    if (!this.#source) return this.fallback;
+    const head = this.#readBuffered(limit);
+    const fallback = this.#source.splice(turn, head, limit, ended);
+    if (fallback) this.putBack(head);
+    return fallback;
   }
 
   /** The same as `read`, for 'readable'. */

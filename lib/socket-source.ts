@@ -123,7 +123,7 @@ export class SocketSource {
 
   /**
    * Has native code move `head`, which Node has read, and what comes behind it, up to `limit` bytes in
-   * all, and calls `ended` once. Where it can't, returns why, and `head` is back in the stream.
+   * all, and calls `ended` once. Where it can't, returns why: `head` is then the caller's to put back.
    */
   splice(
     turn: Turn,
@@ -132,7 +132,7 @@ export class SocketSource {
     ended: (completion: Completion) => void,
   ): Fallback | undefined {
     const source = endpointOf(this.#socket, 'source');
-    if ('code' in source) return this.#refused(head, source);
+    if ('code' in source) return source;
     const length = Number.isFinite(limit) ? limit - head.length : undefined;
     const taken = () => Math.max(0, turn.moved() - head.length);
     this.#moving = taken;
@@ -147,13 +147,7 @@ export class SocketSource {
       end(value + (residual?.length ?? 0) - head.length);
       ended(completion);
     });
-    if (!fallback) return undefined;
-    end(0);
-    return this.#refused(head, fallback);
-  }
-
-  #refused(head: Buffer, fallback: Fallback): Fallback {
-    if (head.length > 0) this.#socket.unshift(head);
+    if (fallback) end(0);
     return fallback;
   }
 

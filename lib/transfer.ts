@@ -291,7 +291,7 @@ class Transfer implements Job {
     }
     if (this.#interruption) return this.#fail(this.#interruption, undefined, residual);
     if (outcome === Outcome.unsupported) {
-      if (residual) stream.unshift(residual);
+      if (residual) claim.putBack(residual);
       return this.#unsupported(completion);
     }
     const error = systemError(errno, call);

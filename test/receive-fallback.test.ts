@@ -11,6 +11,7 @@ import * as tls from 'node:tls';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { pipeSync, type Sink, type TransferOptions, type TransferResult, transfer } from 'zerocopy';
 import { pattern, scratchFolder } from './helpers/files';
+import { sleep, until } from './helpers/process';
 import { link, listen, receive } from './helpers/sockets';
 import {
   expectWhole,
@@ -51,6 +52,29 @@ describe('SINK_APPEND: splice(2) refuses a descriptor with O_APPEND', () => {
     const wanted = Buffer.concat([Buffer.from('a log: '), content.subarray(0, 400_000)]);
     expect(fs.readFileSync(path).equals(wanted)).toBe(true);
     expect((await restOf(sockets)).equals(content.subarray(400_000))).toBe(true);
+  });
+
+  test('a source that has just failed: no byte comes in the place of another', async () => {
+    const content = pattern(200_000);
+    const { source, writer } = await sourceLink(); // Node reads ahead, and then no more
+    const file = path.join(scratchFolder(), 'log');
+    const fd = fs.openSync(file, 'a');
+    onTestFinished(() => fs.closeSync(fd));
+    writer.write(content);
+    await until(() => source.readableLength > 50_000, 'Node has read ahead');
+    writer.destroy();
+    await new Promise((resolve) => source.write('unwanted', resolve)); // answered by a reset
+    await sleep(10);
+    source.write('refused at once'); // which the source is told of in the next tick
+    expect([source.destroyed, source.errored !== null]).toEqual([false, true]);
+    const error = await failed(transfer(source, fd, { length: 1000 }));
+    const { transferred, residual = Buffer.alloc(0) } = error;
+    const sunk = fs.readFileSync(file); // maybe with what was on its way
+    expect(sunk.equals(content.subarray(0, sunk.length))).toBe(true);
+    expect(sunk.length).toBeGreaterThanOrEqual(transferred);
+    expect(residual.equals(content.subarray(transferred, transferred + residual.length))).toBe(
+      true,
+    );
   });
 
   test('a descriptor, and others that append meanwhile', async () => {
