@@ -16,6 +16,12 @@ constexpr uint64_t kWakeEvent = 0;  // no transfer's id: generations start at 1
 constexpr int kSlotBits = 21;       // with 32 bits of generation an id fits a double's 53
 constexpr uint64_t kSlotMask = (uint64_t{1} << kSlotBits) - 1;
 
+// Never 0, which is of no transfer's id.
+uint32_t next(uint64_t generation) {
+  const auto following = static_cast<uint32_t>(generation + 1);
+  return following == 0 ? 1 : following;
+}
+
 }  // namespace
 
 Engine& Engine::instance() {
@@ -117,10 +123,19 @@ Engine::TaskRef Engine::find(TransferId id) {
 }
 
 uint64_t Engine::transferred(TransferId id) {
-  const TaskRef task = find(id);
-  if (!task) return 0;
+  const uint64_t index = id & kSlotMask;
+  TaskRef task;
+  {
+    std::lock_guard<std::mutex> lock(slots_mutex_);
+    if (index >= slots_.size()) return 0;
+    const Slot& slot = slots_[index];
+    const uint64_t generation = id >> kSlotBits;
+    if (slot.generation == next(generation)) return slot.last_transferred;
+    if (slot.generation != generation || !slot.task) return 0;
+    task = slot.task;
+  }
   std::lock_guard<std::mutex> lock(task->mutex);
-  return task->transfer ? task->transfer->transferred() : 0;
+  return task->transfer ? task->transfer->transferred() : task->transferred;
 }
 
 void Engine::cancel(TransferId id) {
@@ -153,6 +168,7 @@ void Engine::cancel(const TaskRef& task) {
 void Engine::settle(const TaskRef& task, std::unique_lock<std::mutex> lock, Outcome outcome) {
   task->state = State::done;
   std::unique_ptr<Transfer> transfer = std::move(task->transfer);
+  task->transferred = transfer->transferred();
   lock.unlock();
 
   std::vector<uint8_t> residual = transfer->residual();
@@ -171,7 +187,8 @@ void Engine::settle(const TaskRef& task, std::unique_lock<std::mutex> lock, Outc
     const uint32_t index = static_cast<uint32_t>(task->id & kSlotMask);
     Slot& slot = slots_[index];
     slot.task = nullptr;
-    if (++slot.generation == 0) slot.generation = 1;
+    slot.last_transferred = task->transferred;
+    slot.generation = next(slot.generation);
     free_slots_.push_back(index);
   }
   // Before the close: the socket stays open in Node, and a closed duplicate of an open socket

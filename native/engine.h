@@ -86,7 +86,8 @@ class Engine {
   // Cancels all that a client has submitted.
   void cancel_all(const Client* client);
 
-  // Bytes that a transfer has moved so far; 0 for one that has ended.
+  // Bytes that a transfer has moved so far. Of one that has ended too, for as long as its client
+  // may not have heard of it: until the next in its slot has ended as well, then 0.
   uint64_t transferred(TransferId id);
 
   // Runs `job` on a warmer (see Warmers::submit).
@@ -107,12 +108,14 @@ class Engine {
     bool source_registered = false;  // in the epoll
     bool sink_registered = false;
     std::unique_ptr<Transfer> transfer;  // while running, its runner may use it without the lock
+    uint64_t transferred = 0;            // when it is done
   };
   using TaskRef = std::shared_ptr<Task>;
 
   struct Slot {
     uint32_t generation = 1;
     TaskRef task;
+    uint64_t last_transferred = 0;  // by the one that had the generation before
   };
 
   bool start(StartFailure* failure);

@@ -7,7 +7,7 @@ import { describe, expect, test } from 'vitest';
 import { type Progress, transfer } from 'zerocopy';
 import { backends } from './helpers/backends';
 import { pattern, scratchFolder } from './helpers/files';
-import { openDescriptors, sleep } from './helpers/process';
+import { openDescriptors, sleep, until } from './helpers/process';
 import { link, receive, receiveBytes } from './helpers/sockets';
 import {
   descriptorsBack,
@@ -265,6 +265,24 @@ describe.each(backends)('%s', (backend) => {
     const counts = reports.map(({ transferred }) => transferred);
     expect(counts).toEqual([...counts].sort((a, b) => a - b));
     expect(reports.at(-1)).toEqual({ transferred: 1_000_000, total: undefined });
+  });
+
+  test('onProgress knows what has gone when the end has come, and was not heard of yet', async () => {
+    const { source, writer } = await sourceLink({ kind: 'unix' });
+    const { sink } = await fileTarget('path');
+    const counts: number[] = [];
+    const onProgress = ({ transferred }: Progress) => void counts.push(transferred);
+    const result = transfer(source, sink, { backend, length: 60_000, onProgress });
+    writer.write(Buffer.alloc(50_000));
+    await until(() => counts.length > 0, 'progress has been told');
+    // The rest goes while this thread is busy. Then timers have their turn before the completion.
+    await new Promise(setImmediate);
+    writer.write(Buffer.alloc(10_000));
+    for (const end = Date.now() + 300; Date.now() < end; );
+    await result;
+    await sleep(0);
+    expect(counts).toEqual([...counts].sort((a, b) => a - b));
+    expect(counts.at(-1)).toBe(60_000);
   });
 
   test('endSink ends a socket after the last byte; without it, it goes on', async () => {

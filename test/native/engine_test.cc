@@ -182,6 +182,14 @@ TEST_CASE("progress can be asked for") {
   CHECK(engine.transferred(id + 1) == 0);
   CHECK(receive_pattern(pair.receiver(), 0, kMiB) == "");
   check_done(recorder->wait_for(id), kMiB, Backend::sendfile);
+  // Whoever asks may not have heard of the end yet.
+  CHECK(engine.transferred(id) == kMiB);
+  const TransferId next = submit(engine, pair.sender(), gather(file.range(0, kMiB)), recorder);
+  CHECK(eventually([&] { return engine.transferred(next) > 0; }));
+  CHECK(engine.transferred(id) == kMiB);
+  CHECK(receive_pattern(pair.receiver(), 0, kMiB) == "");
+  check_done(recorder->wait_for(next), kMiB, Backend::sendfile);
+  CHECK(engine.transferred(next) == kMiB);
   CHECK(engine.transferred(id) == 0);
 }
 
