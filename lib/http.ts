@@ -18,9 +18,11 @@ import {
   type FileRange,
   type Job,
   type LeaseTurn,
+  lease,
   sendNow,
   type Turn,
   whyNoDescriptor,
+  writeMarker,
 } from './lease';
 import { type Completion, type NativeSegments, Outcome } from './native';
 import type { Fallback } from './options';
@@ -35,7 +37,7 @@ interface Internals {
   _send(data: Uint8Array, encoding: undefined, done: Done): boolean;
   _writeRaw: unknown;
   _headerSent: boolean;
-  outputData: unknown[];
+  outputData: { data: unknown }[];
   _onPendingData?(bytes: number): void;
   chunkedEncoding: boolean;
   strictContentLength: boolean;
@@ -97,9 +99,9 @@ export function sendBodyNow(message: OutgoingMessage, range: FileRange): Complet
 }
 
 /**
- * Queues a transfer behind what has been written to the message so far, once it has a socket. Sends
- * the headers with it, as `write()` would. `otherwise` is called where it turns out that native code
- * can't do it. Chunks of a body of unknown length get `chunkBytes` each.
+ * Queues a transfer behind what has been written to the message so far. Sends the headers with it, as
+ * `write()` would. `otherwise` is called where it turns out that native code can't do it. Chunks of a
+ * body of unknown length get `chunkBytes` each.
  */
 export function enqueueBody(
   message: OutgoingMessage,
@@ -108,22 +110,26 @@ export function enqueueBody(
   otherwise: (fallback: Fallback) => void,
 ): void {
   const { socket } = message;
-  if (socket === null) {
-    whenItHasASocket(message, job, chunkBytes, () =>
-      enqueueBody(message, job, chunkBytes, otherwise),
-    );
-    return;
-  }
+  // Before its turn a response hears nothing of that, then or later.
+  if (!socket && isGone(message)) return job.dropped(new Error('The connection has gone'));
   const fallback = storeHeader(message) ?? whyNotNativeBody(message);
   if (fallback) return otherwise(fallback);
-  const framed = internalsOf(message).chunkedEncoding;
+  const internals = internalsOf(message);
+  const framed = internals.chunkedEncoding;
   const inner = framed ? new FramedJob(job, chunkBytes) : job;
   // Since Node 22 a message that is corked keeps its chunks to itself: they go first.
   const corks = framed ? corksOf(message) : 0;
   for (let i = 0; i < corks; i++) message.uncork();
-  socket.cork();
-  enqueue(socket, inner, (marker, done) => internalsOf(message)._send(marker, undefined, done));
-  socket.uncork();
+  const send = (marker: Uint8Array, done: Done) => internals._send(marker, undefined, done);
+  if (socket) {
+    socket.cork();
+    enqueue(socket, inner, send);
+    socket.uncork();
+  } else {
+    enqueueBeforeSocket(message, inner, chunkBytes, send, () => {
+      if (!job.over) otherwise(whyNotNativeBody(message) ?? SOCKET_GONE);
+    });
+  }
   for (let i = 0; i < corks; i++) message.cork();
 }
 
@@ -170,15 +176,17 @@ const closes = new SharedListener<Socket>(
 );
 
 /**
- * A pipelined response gets the socket when its turn comes, a request when the agent has one. Node
+ * Queues a transfer among what a message keeps for the socket that it will have: a pipelined response
+ * when its turn comes, a request when the agent has one. `otherwise`, where that can't be leased. Node
  * stops to read requests whose answers can't go yet by the bytes that wait: here it is `bytes` that
  * would, read of a file by now.
  */
-function whenItHasASocket(
+function enqueueBeforeSocket(
   message: OutgoingMessage,
   job: Job,
   bytes: number,
-  then: () => void,
+  send: (marker: Uint8Array, done: Done) => void,
+  otherwise: () => void,
 ): void {
   const internals = internalsOf(message);
   // Node tells a response that waits for its turn nothing of its connection's end.
@@ -187,18 +195,43 @@ function whenItHasASocket(
     message.off('socket', onSocket).off('close', onClose);
     ignoreConnection?.();
   };
-  const onSocket = () => {
-    stop();
+  const onSocket = (socket: Socket) => {
+    ignoreConnection?.();
     internals._onPendingData?.(-bytes);
-    if (!job.over) then();
+    if (lease(socket)) return;
+    stop();
+    takeBack(message, marker);
+    otherwise();
   };
   const onClose = () => {
     stop();
-    job.dropped(new Error('The message was closed before it had a socket'));
+    takeBack(message, marker);
+    job.dropped(new Error('The message was closed before its turn'));
   };
   internals._onPendingData?.(bytes);
   message.once('socket', onSocket).once('close', onClose);
   const ignoreConnection = connection && closes.once(connection, onClose);
+  const waiting: Job = {
+    get over() {
+      return job.over;
+    },
+    start: (turn) => {
+      stop();
+      job.start(turn);
+    },
+    dropped: (error) => {
+      stop();
+      job.dropped(error);
+    },
+  };
+  const marker = writeMarker(waiting, send);
+}
+
+/** Takes a marker out of what a message keeps. */
+function takeBack(message: OutgoingMessage, marker: Uint8Array): void {
+  const { outputData } = internalsOf(message);
+  const index = outputData.findIndex(({ data }) => data === marker);
+  if (index >= 0) outputData.splice(index, 1);
 }
 
 /** Most bytes of a body that one move frames: each of its chunks takes some memory meanwhile. */
@@ -304,7 +337,7 @@ class FramedTurn implements Turn {
           () => end(0, true),
         );
       } else {
-        end(0);
+        end(chunk ? bodyWithin(chunk, within) : 0);
       }
     });
   }
@@ -387,10 +420,15 @@ function bodyOf(chunks: Piece[], wire: number): { body: number; chunk?: Piece; w
   return { body, within: 0 };
 }
 
+/** How many bytes of the body are among the first `within` of a framed chunk. */
+function bodyWithin(chunk: Piece, within: number): number {
+  return Math.min(chunk.length, Math.max(0, within - head(chunk.length).length));
+}
+
 /** What is left of a framed chunk of which `within` bytes have gone. */
 async function restOf(chunk: Piece, within: number): Promise<Buffer> {
   const start = head(chunk.length);
-  const skipped = Math.min(chunk.length, Math.max(0, within - start.length));
+  const skipped = bodyWithin(chunk, within);
   const data = 'memory' in chunk ? chunk.memory.subarray(skipped) : await read(chunk, skipped);
   const end = CRLF.subarray(Math.max(0, within - start.length - chunk.length));
   return Buffer.concat([start.subarray(within), data, end]);

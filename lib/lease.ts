@@ -567,7 +567,7 @@ class SocketTurn extends LeaseTurn {
     ) => number,
   ): Fallback | undefined {
     const sink = endpointOf(this.#socket, 'sink');
-    if ('code' in sink) return sink;
+    if ('code' in sink) return whyNoDescriptor(this.#socket) ?? sink;
     const { native } = addon;
     if (!native) return noHandle('sink');
     const first = Buffer.concat(this.takeFirst());

@@ -5,6 +5,7 @@ import * as http from 'node:http';
 import * as path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { type TransferError, type TransferResult, transfer } from 'zerocopy';
+import { backends } from './helpers/backends';
 import { scratchFolder, testFile } from './helpers/files';
 import {
   answerOf,
@@ -36,6 +37,77 @@ async function wireOf(listener: Listener, request = get('/', 'Connection: close'
 }
 
 const sendfile = (transferred: number): TransferResult => ({ transferred, backend: 'sendfile' });
+
+describe.each(backends)('%s: before there is a socket', (backend) => {
+  describe.each(framings)('%s', (framing) => {
+    const file = () => testFile(100_000);
+    const wantedOf = ({ content }: { content: Buffer }) =>
+      Buffer.concat([
+        Buffer.from('before '),
+        content,
+        Buffer.from(' between '),
+        content,
+        Buffer.from(' after'),
+      ]);
+
+    /** Writes and transfers, none of which waits for another. */
+    function writeAll(message: http.OutgoingMessage, { path }: { path: string }) {
+      if (framing !== 'chunked') message.setHeader('Content-Length', 200_022);
+      message.write('before ');
+      const first = transfer(path, message, { backend, endSink: false });
+      message.write(' between ');
+      const second = transfer(path, message, { backend, endSink: false });
+      message.end(' after');
+      return Promise.all([first, second]);
+    }
+
+    test('a pipelined response: writes and end() keep their places', async () => {
+      const sent = file();
+      const answered: Promise<TransferResult[]>[] = [];
+      let first: http.ServerResponse | undefined;
+      const wire = wireOf((request, response) => {
+        if (request.url === '/first') {
+          first = response;
+          return;
+        }
+        answered.push(writeAll(response, sent));
+        expect(response.socket).toBe(null);
+        setImmediate(() => first?.end('one'));
+      }, get('/first') + get('/second', 'Connection: close'));
+      const [one, two] = answersOf(await wire);
+      expect(one?.body.toString()).toBe('one');
+      expectSame(two?.body ?? Buffer.alloc(0), wantedOf(sent));
+      expect(two?.whole).toBe(true);
+      for (const result of (await answered[0]) ?? []) {
+        expect(result).toMatchObject({
+          transferred: 100_000,
+          backend: backend === 'native' ? 'sendfile' : 'stream',
+        });
+      }
+    });
+
+    test('a request: writes and end() keep their places', async () => {
+      const sent = file();
+      const bodies: Promise<Buffer>[] = [];
+      const { address } = await serve((request, response) => {
+        bodies.push(receive(request as never));
+        request.once('end', () => response.end());
+      });
+      const request = http.request({ ...requestTo(address), method: 'POST' });
+      const results = writeAll(request, sent);
+      expect(request.socket).toBe(null);
+      const [response] = (await once(request, 'response')) as [http.IncomingMessage];
+      response.resume();
+      expectSame((await bodies[0]) ?? Buffer.alloc(0), wantedOf(sent));
+      for (const result of await results) {
+        expect(result).toMatchObject({
+          transferred: 100_000,
+          backend: backend === 'native' ? 'sendfile' : 'stream',
+        });
+      }
+    });
+  });
+});
 
 describe.each(framings)('%s', (framing) => {
   const frame = (response: http.ServerResponse, length: number) => {
