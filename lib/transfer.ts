@@ -447,7 +447,7 @@ class Transfer implements Job {
 
   /** Why no byte can be written to a sink; undefined when one can. */
   #deadSink(stream: Writable, queued: boolean): Failure | undefined {
-    if (stream.destroyed) return closedUnder(stream, 'sink');
+    if (isClosed(stream)) return closedUnder(stream, 'sink');
     // A transfer that was queued before end() is still to go.
     if (queued || !stream.writableEnded) return undefined;
     return { message: 'The sink has been ended', code: 'ERR_STREAM_WRITE_AFTER_END' };

@@ -190,6 +190,38 @@ describe.each(framings)('%s', (framing) => {
   });
 });
 
+describe('an answer whose connection has gone, of which Node tells it nothing, is no sink', () => {
+  async function refuses(response: http.ServerResponse) {
+    expect(response.destroyed).toBe(false);
+    const file = testFile(1000);
+    const before = openDescriptors();
+    for (const backend of ['auto', 'stream'] as const) {
+      const wanted = { code: 'ERR_STREAM_PREMATURE_CLOSE', transferred: 0 };
+      await expect(transfer(file.path, response, { backend })).rejects.toMatchObject(wanted);
+    }
+    expect(openDescriptors()).toBe(before);
+  }
+
+  test('before its turn', async () => {
+    const responses: http.ServerResponse[] = [];
+    const { sink, peer } = await stuckClient((_request, response) => responses.push(response));
+    peer.write(get() + get());
+    await until(() => responses.length === 2, 'both requests have arrived');
+    sink.destroy();
+    await once(sink, 'close');
+    await refuses(responses[1] as http.ServerResponse);
+  });
+
+  test('when it gets its turn after that', async () => {
+    const { sink } = await link();
+    sink.destroy();
+    await once(sink, 'close');
+    const response = new http.ServerResponse(new http.IncomingMessage(sink));
+    response.assignSocket(sink);
+    await refuses(response);
+  });
+});
+
 test('a pipelined answer whose connection goes before its turn: its file is closed', () =>
   quietly(async () => {
     const file = testFile(SIZE);
