@@ -47,6 +47,16 @@ async function shrunk(framing: (typeof framings)[number], begin: Begin) {
 }
 
 describe.each(framings)('%s', (framing) => {
+  test('transfer() tells how much of the body has gone', async () => {
+    let failed: Promise<TransferError> | undefined;
+    const answer = await shrunk(framing, (response, { path }) => {
+      failed = transfer(path, response).catch((error) => error);
+    });
+    const error = await failed;
+    expect(error).toMatchObject({ code: 'ERR_SOURCE_TRUNCATED', backend: 'sendfile' });
+    expect(error?.transferred).toBe(answer.body.length);
+  });
+
   test("without an 'error' listener nothing is thrown", async () => {
     const thrown: unknown[] = [];
     const note = (error: unknown) => thrown.push(error);
