@@ -47,7 +47,7 @@ function expectUsual({ kinds, call }: Stage): void {
 function expectStreams({ kinds, call, capabilities, threads }: Stage): void {
   expectRight(kinds);
   for (const [kind, { backend, fallback }] of Object.entries(kinds)) {
-    if (kind === 'tiny file to socket') expect(backend).toBe('read');
+    if (kind === 'tiny file to socket') expect(backend).toBe(usualBackends[kind]);
     else expect({ backend, fallback }, kind).toMatchObject(NO_THREADS);
   }
   // EAGAIN, but not as of a socket that is full.

@@ -3,6 +3,7 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { expect } from 'vitest';
 import type { Capabilities, Fallback } from 'zerocopy';
+import { tinyBackend } from './backends';
 import { scratchFolder } from './files';
 import { runNode } from './process';
 
@@ -28,7 +29,7 @@ export interface Report {
 
 /** The system call by which each kind goes where nothing is in its way. */
 export const usualBackends: Record<string, string> = {
-  'tiny file to socket': 'read',
+  'tiny file to socket': tinyBackend,
   'short file to socket': 'sendfile',
   'file to socket': 'sendfile',
   'list to socket': 'sendfile',
