@@ -76,11 +76,14 @@ const ways = {
   truncated: (file, range, response, { arrivals }) => {
     const copy = path.join(arrivals, `truncated-${counts.begun}`);
     copyFileSync(file, copy);
-    soon(20, () => {
-      truncateSync(copy, AFTER_TRUNCATION);
-      unlinkSync(copy);
+    const cut = new Promise((resolve) => {
+      soon(20, () => {
+        truncateSync(copy, AFTER_TRUNCATION);
+        unlinkSync(copy);
+        resolve();
+      });
     });
-    return transfer(copy, response, range);
+    return transfer(copy, response, range).finally(() => cut);
   },
 };
 

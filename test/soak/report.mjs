@@ -46,6 +46,7 @@ export function report({ plan, took, samples, idlePoints, counts, totals, compla
       return `${mib(Math.min(...bytes))}–${mib(Math.max(...bytes))}`;
     }),
     row('RSS when idle, median', (_, idle) => mib(median(all(idle, 'residentBytes')))),
+    row('heap when idle, median', (_, idle) => mib(median(all(idle, 'heapUsed')))),
     row('descriptors, median', (third) => median(all(third, 'descriptors'))),
     row('… when idle, median', (_, idle) => median(all(idle, 'descriptors'))),
     row('threads, median', (third) => median(all(third, 'threads'))),
