@@ -5,6 +5,7 @@ import { denseFile } from './helpers/copies';
 import { scratchFolder, testFile } from './helpers/files';
 import { Peers } from './helpers/peers';
 import { runNode } from './helpers/process';
+import { hasSanitizers } from './helpers/sanitizers';
 import { fifo } from './helpers/sources';
 
 const MIB = 1024 * 1024;
@@ -27,9 +28,14 @@ interface Left {
   rss: number;
 }
 
-describe('1,000 worker threads that end in the middle of what they do', () => {
+const ROUNDS = hasSanitizers ? 2 : 3;
+const half = hasSanitizers
+  ? ' (SKIPPED: no look at memory, and fewer of them, with sanitizers)'
+  : '';
+
+describe('worker threads that end in the middle of what they do', () => {
   test.each(['main', 'workers'])(
-    'the addon in the %s too',
+    `the addon in the %s${half}`,
     async (placement) => {
       const folder = scratchFolder();
       const [file, largeFile] = [denseFile(4 * MIB, folder), denseFile(16 * MIB, folder)];
@@ -38,7 +44,7 @@ describe('1,000 worker threads that end in the middle of what they do', () => {
       const place = JSON.stringify({ folder: sinks, file, largeFile, ports: peers.ports });
       const { code, signal, stdout, stderr } = await runNode(
         'worker-lives.cjs',
-        [placement, '3', place],
+        [placement, String(ROUNDS), place],
         // Few arenas: glibc's have their most when many workers happen to allocate at once.
         { execArgv: ['--expose-gc'], env: { MALLOC_ARENA_MAX: '2' }, limitMs: 250_000 },
       );
@@ -49,13 +55,13 @@ describe('1,000 worker threads that end in the middle of what they do', () => {
         JSON.parse(stdout);
       const grown = (after.rss - before.rss) / MIB;
       console.log(`${ended} workers: ${stdout.trim()} +${grown.toFixed(1)} MiB`);
-      expect(ended).toBeGreaterThanOrEqual(500);
+      expect(ended).toBeGreaterThanOrEqual(200 * ROUNDS);
       expect(after.descriptors).toBeLessThanOrEqual(before.descriptors);
       // A close that Node's fs has begun and its threads haven't is never made when the worker ends.
       expect(after.files).toBeLessThanOrEqual(before.files + 5);
       expect(after.threads).toBeLessThanOrEqual(before.threads);
       // Workers that do nothing at all take 5 to 10 KiB each.
-      expect(grown).toBeLessThan(16);
+      if (!hasSanitizers) expect(grown).toBeLessThan(16);
       expect(fs.readdirSync(sinks).flatMap((lane) => fs.readdirSync(`${sinks}/${lane}`))).toEqual(
         [],
       );

@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
+import { PATIENCE } from './sanitizers';
 
 export function openDescriptors(): number {
   return fs.readdirSync('/proc/self/fd').length - 1; // without the one that lists them
@@ -19,13 +20,13 @@ export function threads(): string[] {
 
 export const warmers = () => threads().filter((name) => name.startsWith('zerocopy-warm')).length;
 
-/** Waits until a condition holds; fails when it hasn't after 10 s. */
+/** Waits until a condition holds; fails when it hasn't after 10 s (longer with sanitizers). */
 export async function until(
   condition: () => boolean,
   what: string,
   limitMs = 10_000,
 ): Promise<void> {
-  const end = Date.now() + limitMs;
+  const end = Date.now() + limitMs * PATIENCE;
   while (!condition()) {
     if (Date.now() > end) throw new Error(`Waited in vain until ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 5));
@@ -68,9 +69,12 @@ export function runNode(
   const child = spawn(command, rest, { env: { ...process.env, ...options.env } });
   const { limitMs } = options;
   let late = false;
-  const limit = setTimeout(() => {
-    late = child.kill('SIGKILL');
-  }, limitMs ?? NO_LIMIT_MS);
+  const limit = setTimeout(
+    () => {
+      late = child.kill('SIGKILL');
+    },
+    Math.min((limitMs ?? NO_LIMIT_MS) * PATIENCE, NO_LIMIT_MS),
+  );
   let stdout = '';
   let stderr = '';
   child.stdout.on('data', (text) => {

@@ -1,0 +1,55 @@
+// Looks for memory that the addon has allocated and lost: LeakSanitizer, when a process ends, over
+// thousands of transfers, and over worker threads and processes that end in the middle of theirs.
+// A report counts where a frame of the addon is in the stack of the allocation; Node's own don't.
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { environment, folder } from './build.mjs';
+
+const ROUNDS = 250;
+const QUICK_ROUNDS = 20;
+
+/** Leaks of which the addon's own code has allocated something, in the reports of a folder. */
+function ofTheAddon(reports) {
+  const leaks = readdirSync(reports).flatMap((name) =>
+    readFileSync(join(reports, name), 'utf8')
+      .split('\n\n')
+      .filter((block) => /^(Direct|Indirect) leak of/m.test(block)),
+  );
+  // The sources' folder, of a frame that has a line; the binary's name, of one that has none.
+  const own = leaks.filter((leak) => /\/native\/\w+\.(cc|h):\d+|zerocopy\.node/.test(leak));
+  return { own, others: leaks.length - own.length };
+}
+
+function look(what, command) {
+  const reports = mkdtempSync(join(folder, 'leaks-'));
+  const began = Date.now();
+  const { status, signal, stdout, stderr } = spawnSync(process.execPath, command, {
+    encoding: 'utf8',
+    maxBuffer: 64 * 1024 * 1024,
+    env: environment(join(reports, 'report'), { leaks: true }),
+  });
+  const { own, others } = ofTheAddon(reports);
+  rmSync(reports, { recursive: true });
+  const seconds = Math.round((Date.now() - began) / 1000);
+  console.log(`${what}: ${own.length} leaks, ${others} of Node's own (${seconds} s)`);
+  for (const leak of own) console.error(`${leak}\n`);
+  if (status !== 0) console.error(`${what}: ended with ${status ?? signal}\n${stdout}\n${stderr}`);
+  return { isClean: status === 0 && own.length === 0, stdout };
+}
+
+/** True where none was found, and all that was asked of the programs has been done. */
+export function checkLeaks(isQuick) {
+  const scratch = join(folder, 'transfers');
+  rmSync(scratch, { recursive: true, force: true });
+  mkdirSync(scratch);
+  const program = resolve('test/sanitizers/transfers.mjs');
+  const transfers = look('Transfers', [program, scratch, String(isQuick ? QUICK_ROUNDS : ROUNDS)]);
+  console.log(transfers.stdout);
+  if (isQuick) return transfers.isClean;
+  const vitest = resolve('node_modules/vitest/vitest.mjs');
+  const patience = ['--testTimeout=300000', '--hookTimeout=120000'];
+  const files = ['test/workers.test.ts', 'test/exits.test.ts'];
+  const ends = look('Ends', [vitest, 'run', ...patience, ...files]);
+  return transfers.isClean && ends.isClean;
+}
