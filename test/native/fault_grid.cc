@@ -276,6 +276,7 @@ Run FaultGrid::run(const Scenario& scenario, const Plan& plan) {
     const Expectation expected = expect(world.flows, i, scenario.start, run.events);
     complaints.check(is_one_of(expected.endings, completion), "ended ",
                      name_of(ending_of(completion)), ", and not ", names_of(expected.endings));
+    complaints.check(!expected.goes_on, "waits, though it was cancelled in its step before");
     complaints.check(is_backend_of(flow, completion.backend), "backend ",
                      static_cast<int>(completion.backend));
     check_bytes(world, flow, ended[i], expected, &complaints);

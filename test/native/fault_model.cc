@@ -349,6 +349,28 @@ class Rules {
   const Fault fault_;
 };
 
+// Whether a transfer's own step made a call, and nobody else.
+bool is_made_in_a_step(const Event& event) {
+  switch (event.call) {
+    case CallKind::sendfile:
+    case CallKind::splice:
+    case CallKind::send:
+    case CallKind::write:
+    case CallKind::write_at:
+    case CallKind::peek:
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool is_armed_after(const std::vector<Event>& events, size_t at) {
+  return std::any_of(
+      events.begin() + static_cast<ptrdiff_t>(at), events.end(), [](const Event& event) {
+        return event.call == CallKind::epoll_control && event.arguments.how != EPOLL_CTL_DEL;
+      });
+}
+
 // Whether a call was a flow's, as far as can be told.
 bool is_of(const Flow& flow, int number, const Event& event) {
   if (event.flow >= 0) return event.flow == number;
@@ -381,6 +403,9 @@ Expectation expect(const std::deque<Flow>& flows, size_t number, Scenario::Start
     if (!events[i].fault) continue;
     const Effect effect = Rules(flow, start, events, i).effect();
     expected.may_lose_residual |= effect.may_lose_residual;
+    expected.goes_on |= is_made_in_a_step(events[i]) &&
+                        is_of(flow, static_cast<int>(number), events[i]) &&
+                        events[i].fault->kind == Fault::Kind::cancel && is_armed_after(events, i);
     if (has_ended) continue;
     expected.may_be_less |= effect.may_be_less;
     if (effect.ending) expected.endings.push_back(*effect.ending);

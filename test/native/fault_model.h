@@ -19,6 +19,7 @@ struct Expectation {
   std::vector<Ending> endings;     // one of them
   bool may_be_less = false;        // done, though not all has gone: the source says it has ended
   bool may_lose_residual = false;  // what was taken can't be read back
+  bool goes_on = false;            // it waits once more, after a cancel during its step
 };
 
 // How a flow must end, by the rules and what its calls were answered.
