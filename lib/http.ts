@@ -12,6 +12,7 @@
 import * as fs from 'node:fs';
 import { ClientRequest, OutgoingMessage } from 'node:http';
 import type { Socket } from 'node:net';
+import { isSocketError, systemError } from './errors';
 import { because } from './fallback';
 import {
   enqueue,
@@ -327,7 +328,7 @@ class FramedTurn implements Turn {
         if (next.length === 0) return end(0);
         const stopped = this.#cancelled || this.#moveSome(next, pieces, ended);
         if (stopped) ended({ ...completion, outcome: Outcome.cancelled, value: this.#before });
-      } else if (chunk && (outcome === Outcome.cancelled || outcome === Outcome.unsupported)) {
+      } else if (chunk && outcome !== Outcome.truncated && !hasLostSocket(completion)) {
         // What has begun must be brought to its end, or the client takes the next bytes for it.
         restOf(chunk, within).then(
           (rest) => {
@@ -341,6 +342,11 @@ class FramedTurn implements Turn {
       }
     });
   }
+}
+
+/** Then nobody takes any next bytes. */
+function hasLostSocket({ outcome, errno, call }: Completion): boolean {
+  return outcome === Outcome.failed && isSocketError(systemError(errno, call));
 }
 
 const FRAMED = because('SINK_TYPE', 'HTTP frames what is written to the sink');
