@@ -95,7 +95,8 @@ export class FileSink implements Turn {
   #whyNotNative(): Fallback | undefined {
     const { native } = addon;
     if (!native) return undefined;
-    const { kind } = native.inspect(this.#fd);
+    const { fd, kind } = native.inspect(this.#fd);
+    if (fd < 0) return because('UNSUPPORTED', systemError(-fd, 'statx').message);
     if (kind !== 'file') return because('SINK_TYPE', `the sink is not a file but a ${kind}`);
     if (native.isAppending(this.#fd)) {
       return because('SINK_APPEND', 'the sink is opened for appending (O_APPEND)');

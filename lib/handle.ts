@@ -3,6 +3,7 @@
 // What Node does not document of handles is touched here: `_handle`, `fd`, the names of their
 // classes; and `reading`, `readStop` for socket-source.ts.
 import type * as net from 'node:net';
+import { systemError } from './errors';
 import { because } from './fallback';
 import { addon, type Endpoint } from './native';
 import type { Fallback } from './options';
@@ -41,9 +42,9 @@ export function endpointOf(socket: net.Socket, role: 'source' | 'sink'): Endpoin
     if (native.mayBlock(fd)) return blocking(role);
     kind = 'socket';
     if (handle.constructor.name === 'Pipe') {
-      const file = native.inspect(fd);
-      if (file.fd < 0) return noHandle(role);
-      if (file.kind === 'fifo') kind = 'pipe';
+      const facts = native.inspect(fd);
+      if (facts.fd < 0) return because('UNSUPPORTED', systemError(-facts.fd, 'statx').message);
+      if (facts.kind === 'fifo') kind = 'pipe';
     }
     kinds.set(handle, kind);
   }
