@@ -1,0 +1,6 @@
+// Required before a program: it gets the addon whose system calls fail on demand.
+const path = require('node:path');
+
+const addon = path.resolve('test/support/build/Release/zerocopy_seam.node');
+require('node-gyp-build').path = () => addon;
+globalThis.seam = require(addon);
