@@ -8,13 +8,13 @@
 
 namespace zerocopy {
 
-int Warmers::Device::runnable() const {
-  return std::min(static_cast<int>(jobs.size()), kMaxWarmersPerDevice - running);
+int Warmers::Device::runnable(int most) const {
+  return std::clamp(most - running, 0, static_cast<int>(jobs.size()));
 }
 
-int Warmers::runnable() const {
+int Warmers::runnable(int most) const {
   int sum = 0;
-  for (const auto& [id, device] : devices_) sum += device.runnable();
+  for (const auto& [id, device] : devices_) sum += device.runnable(most);
   return sum;
 }
 
@@ -29,7 +29,8 @@ bool Warmers::submit(uint64_t device, std::function<void()> job) {
     wake_.notify_one();
     return true;
   }
-  if (threads_ == kMaxWarmers) return true;
+  // Those that are free take first what is assured.
+  if (threads_ >= kMaxWarmers && runnable(kAssuredPerDevice) <= threads_ - running_) return true;
   if (sys::start_thread(thread_main, this).ok()) {
     ++threads_;
     return true;
@@ -68,19 +69,22 @@ bool Warmers::wait_for_job(std::unique_lock<std::mutex>* lock, uint64_t* device,
                         [&] { return take(device, job); });
 }
 
-// The oldest job whose device has a warmer to spare.
+// The oldest job of the device that has the fewest running: so those that hang come last.
 bool Warmers::take(uint64_t* device, Job* job) {
-  Device* oldest = nullptr;
+  const auto goes_before = [](const Device& a, const Device& b) {
+    if (a.running != b.running) return a.running < b.running;
+    return a.jobs.front().number < b.jobs.front().number;
+  };
+  Device* next = nullptr;
   for (auto& [id, entry] : devices_) {
-    if (entry.runnable() == 0) continue;
-    if (oldest && oldest->jobs.front().number < entry.jobs.front().number) continue;
-    oldest = &entry;
+    if (entry.runnable() == 0 || (next && goes_before(*next, entry))) continue;
+    next = &entry;
     *device = id;
   }
-  if (!oldest) return false;
-  *job = std::move(oldest->jobs.front());
-  oldest->jobs.pop_front();
-  ++oldest->running;
+  if (!next) return false;
+  *job = std::move(next->jobs.front());
+  next->jobs.pop_front();
+  ++next->running;
   ++running_;
   return true;
 }

@@ -11,11 +11,13 @@ namespace zerocopy {
 
 // Threads for whatever may block on a file. They come as they are needed, up to kMaxWarmers, and
 // go when idle. No device has more than kMaxWarmersPerDevice of them: one that no longer answers
-// leaves the rest to the others.
+// leaves the rest to the others. Where there are so many of those that nothing is left, each of the
+// others still gets kAssuredPerDevice, beyond kMaxWarmers if need be.
 class Warmers {
  public:
   static constexpr int kMaxWarmers = 32;
   static constexpr int kMaxWarmersPerDevice = 8;
+  static constexpr int kAssuredPerDevice = 2;
   static constexpr int kIdleMs = 1000;
 
   // Runs `job` on a warmer, when one is free for `device` (an st_dev). False when there is none to
@@ -30,13 +32,14 @@ class Warmers {
   struct Device {
     std::deque<Job> jobs;
     int running = 0;
-    int runnable() const;
+    // How many of the jobs may run now, if the device is to have so many warmers at most.
+    int runnable(int most = kMaxWarmersPerDevice) const;
   };
   static void* thread_main(void* warmers);
   void work();
   bool wait_for_job(std::unique_lock<std::mutex>* lock, uint64_t* device, Job* job);
   bool take(uint64_t* device, Job* job);
-  int runnable() const;
+  int runnable(int most = kMaxWarmersPerDevice) const;
 
   std::mutex mutex_;
   std::condition_variable wake_;

@@ -114,6 +114,38 @@ TEST_CASE("there are no more warmers in all than kMaxWarmers") {
   CHECK(threads.started() == kInAll);
 }
 
+TEST_CASE("where dead devices have all the warmers, others still go on, each on its own") {
+  constexpr uint64_t kDead = kInAll / kPerDevice + 1;
+  constexpr int kOthers = 5, kJobs = 40;
+  Warmers& warmers = new_warmers();
+  ThreadCount threads;
+  Crowd dead;
+  Crowd alive[kOthers];
+  Gate disks;
+  for (int i = 0; i < 3 * kPerDevice; ++i) {
+    for (uint64_t device = 0; device < kDead; ++device)
+      REQUIRE(warmers.submit(device, job(&dead, &disks)));
+  }
+  CHECK(disks.reached_by(kInAll));
+  // Many at once, behind what waits for the dead.
+  for (int i = 0; i < kJobs; ++i) {
+    for (int other = 0; other < kOthers; ++other)
+      REQUIRE(warmers.submit(kDead + static_cast<uint64_t>(other), job(&alive[other], nullptr)));
+  }
+  for (Crowd& crowd : alive) CHECK(crowd.wait_until_done(kJobs));
+  // And one by one.
+  for (int i = 1; i <= kJobs; ++i) {
+    REQUIRE(warmers.submit(kDead, job(&alive[0], nullptr)));
+    CHECK(alive[0].wait_until_done(kJobs + i));
+  }
+  CHECK(dead.done() == 0);
+  const int most = kInAll + Warmers::kAssuredPerDevice * static_cast<int>(kDead + kOthers);
+  CHECK(threads.alive() <= most);
+  disks.open();
+  CHECK(dead.wait_until_done(static_cast<int>(3 * kPerDevice * kDead)));
+  CHECK(eventually([&] { return threads.alive() == 0; }));
+}
+
 TEST_CASE("idle warmers go, and come again when there is work") {
   Warmers& warmers = new_warmers();
   Crowd crowd;
