@@ -363,12 +363,8 @@ bool Engine::arm(const TaskRef& task, Outcome outcome) {
 
 void Engine::warm_up(const TaskRef& task, std::unique_lock<std::mutex> lock) {
   task->state = State::warming;
-  const FileRange range = task->transfer->cold_range();
+  const uint64_t device = task->transfer->cold_range().file->device();
   lock.unlock();
-  const auto is_wanted = [task] {  // or has been cancelled meanwhile
-    std::lock_guard<std::mutex> lock(task->mutex);
-    return task->state == State::warming;
-  };
   const auto resume = [this, task] {
     {
       std::lock_guard<std::mutex> lock(task->mutex);
@@ -378,8 +374,15 @@ void Engine::warm_up(const TaskRef& task, std::unique_lock<std::mutex> lock) {
     }
     enqueue(task);
   };
-  const bool submitted = warmers_.submit(range.file->device(), [range, is_wanted, resume] {
-    if (!is_wanted()) return;
+  // The job itself holds no file: one whose transfer is cancelled before it runs, behind others
+  // that hang, must not keep it open.
+  const bool submitted = warmers_.submit(device, [task, resume] {
+    FileRange range;
+    {
+      std::lock_guard<std::mutex> lock(task->mutex);
+      if (task->state != State::warming) return;
+      range = task->transfer->cold_range();
+    }
     warm(*range.file, range.offset, range.length);
     resume();
   });

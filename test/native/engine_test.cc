@@ -763,6 +763,36 @@ TEST_CASE("a disk that hangs holds no socket, and nobody else's transfer") {
   CHECK(recorder->count() == kStuck + 1);
 }
 
+TEST_CASE("what waits behind a disk that hangs, and is cancelled, keeps no file open") {
+  constexpr size_t kWaiting = 5;
+  Engine& engine = started_engine(2);
+  DescriptorGuard guard;
+  AllCold cold;
+  TestFile dead(kMiB, 4711);
+  HungDisk disk(dead.fd());
+  const auto recorder = new_recorder();
+  SocketPair pair(Family::unix_stream);
+  std::vector<TransferId> ids;
+  const auto submit_all = [&](size_t count, const std::function<Segment()>& segment) {
+    for (size_t i = 0; i < count; ++i)
+      ids.push_back(submit(engine, pair.sender(), gather(segment()), recorder));
+  };
+  submit_all(Warmers::kMaxWarmersPerDevice, [&] { return dead.range(0, kMiB); });
+  CHECK(disk.gate.reached_by(Warmers::kMaxWarmersPerDevice));
+  const size_t descriptors = count_descriptors();
+  std::vector<std::weak_ptr<const File>> files;
+  submit_all(kWaiting, [&] {
+    auto file = std::make_shared<const File>(UniqueFd(::dup(dead.fd())), dead.device());
+    files.push_back(file);
+    return Segment::of_file(std::move(file), 0, kMiB);
+  });
+  for (const TransferId id : ids) engine.cancel(id);
+  CHECK(recorder->wait_until(ids.size()));
+  for (const auto& file : files) CHECK(eventually([&] { return file.expired(); }));
+  CHECK(count_descriptors() < descriptors);
+  disk.gate.open();
+}
+
 TEST_CASE("cancelled while its range is warmed, a transfer ends at once") {
   Engine& engine = started_engine(2);
   DescriptorGuard guard;
