@@ -18,6 +18,7 @@
             "native/pipe_pool.cc",
             "native/residency.cc",
             "native/file.cc",
+            "native/mounts.cc",
             "native/syscalls.cc"
           ],
           "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],

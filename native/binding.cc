@@ -16,6 +16,7 @@
 #include "environment.h"
 #include "file.h"
 #include "gather_transfer.h"
+#include "mounts.h"
 #include "splice_transfer.h"
 #include "syscalls.h"
 
@@ -405,6 +406,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
     Napi::Error::New(env, "zerocopy: no thread-safe function").ThrowAsJavaScriptException();
     return exports;
   }
+  Mounts::instance().any_served();  // reads them now, and not when a first file waits for it
   exports["configure"] = Napi::Function::New<configure>(env);
   exports["movers"] = Napi::Function::New<movers>(env);
   exports["openCached"] = Napi::Function::New<open_cached>(env);

@@ -130,7 +130,8 @@ int Environment::hold(UniqueFd fd, const FileFacts& facts, bool share) {
   }
   const int number = fd.get();
   Held& held = files_[number];
-  held.file = std::make_shared<const File>(std::move(fd), facts.device);
+  const FileSystem system = Mounts::instance().of(facts.device);
+  held.file = std::make_shared<const File>(std::move(fd), facts.device, system);
   held.inode = inode;
   held.shared = share;
   if (share) descriptors_[inode] = number;

@@ -46,6 +46,13 @@ bool knows_its_size(int fd, const struct statx& status) {
 
 }  // namespace
 
+FileSystem File::system() const {
+  if (!is_borrowed()) return system_;
+  struct statx status;
+  if (!sys::status(fd_, &status).ok()) return FileSystem::served;
+  return Mounts::instance().of(device_of(status));
+}
+
 std::shared_ptr<const File> File::duplicate(int* error) const {
   const sys::Result copy = sys::duplicate(fd_);
   *error = copy.error;
@@ -54,8 +61,8 @@ std::shared_ptr<const File> File::duplicate(int* error) const {
   // Only a hint is made of the device, and whatever the kernel has against telling it shows again
   // when the file is read.
   struct statx status;
-  const bool is_known = sys::status(fd.get(), &status).ok();
-  return std::make_shared<const File>(std::move(fd), is_known ? device_of(status) : 0);
+  const uint64_t device = sys::status(fd.get(), &status).ok() ? device_of(status) : 0;
+  return std::make_shared<const File>(std::move(fd), device, Mounts::instance().of(device));
 }
 
 int inspect(int fd, FileFacts* facts) {

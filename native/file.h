@@ -4,6 +4,7 @@
 #include <memory>
 #include <utility>
 
+#include "mounts.h"
 #include "unique_fd.h"
 
 namespace zerocopy {
@@ -12,10 +13,12 @@ namespace zerocopy {
 // warmer that hangs on a dead disk, JavaScript.
 class File {
  public:
-  File(UniqueFd fd, uint64_t device) : owner_(std::move(fd)), fd_(owner_.get()), device_(device) {}
+  File(UniqueFd fd, uint64_t device, FileSystem system = FileSystem::disk)
+      : owner_(std::move(fd)), fd_(owner_.get()), device_(device), system_(system) {}
 
   // A file whose descriptor stays the caller's: good until control goes back there.
-  explicit File(int borrowed_fd) : fd_(borrowed_fd), device_(0) {}
+  explicit File(int borrowed_fd) : fd_(borrowed_fd), device_(0), system_(FileSystem::disk) {}
+
 
   // The same open file by a descriptor of its own. Null, and an errno, if none is to be had.
   std::shared_ptr<const File> duplicate(int* error) const;
@@ -23,11 +26,13 @@ class File {
   int fd() const { return fd_; }
   bool is_borrowed() const { return !owner_; }
   uint64_t device() const { return device_; }  // st_dev; 0 where that isn't known
+  FileSystem system() const;                   // of a borrowed one a system call
 
  private:
   const UniqueFd owner_;
   const int fd_;
   const uint64_t device_;
+  const FileSystem system_;
 };
 
 enum class FileKind { regular, directory, fifo, socket, character_device, block_device };

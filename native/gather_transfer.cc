@@ -201,7 +201,7 @@ bool GatherTransfer::look(uint64_t window) {
   if (!known_resident_) residency = probe_residency(file, current().offset + within_, window);
   residency_unknown_ = residency == Residency::unknown;
   if (residency == Residency::cold) return false;
-  if (residency_unknown_ && DeviceHistory::instance().was_slow(file.device())) return false;
+  if (residency_unknown_ && may_be_slow(file)) return false;
   probed_until_ = within_ + window;
   return true;
 }

@@ -25,18 +25,20 @@ Residency probe_page(const File& file, uint64_t offset) {
   // 0 is the end of a file that shrank: sending finds that out without waiting for a disk.
   if (read.ok()) return Residency::resident;
   if (read.error == EAGAIN) return Residency::cold;
-  // EOPNOTSUPP: overlayfs and tmpfs (Linux 6.18). ENOSYS, EPERM: seccomp.
+  // EOPNOTSUPP: overlayfs, tmpfs and FUSE (Linux 6.18). ENOSYS, EPERM: seccomp.
   return Residency::unknown;
 }
 
-// cachestat(2) counts pages that are still being read too, and overlayfs reports 0 for a hot file:
-// so a full count is believed, a partial one means that some are missing, and 0 means nothing.
+// cachestat(2) counts pages that are still being read too, for ever if a disk is dead: so a full
+// count is believed only where there are no such pages. A partial one means that some are missing,
+// and 0 nothing: overlayfs reports it for a hot file.
 Residency count_pages(const File& file, uint64_t offset, uint64_t length) {
   const uint64_t first = offset / kPageBytes;
   const uint64_t last = (offset + length - 1) / kPageBytes;
   const sys::Result cached = sys::cached_pages(file.fd(), offset, length);
   if (!cached.ok() || cached.value == 0) return Residency::unknown;
-  return static_cast<uint64_t>(cached.value) > last - first ? Residency::resident : Residency::cold;
+  if (static_cast<uint64_t>(cached.value) <= last - first) return Residency::cold;
+  return file.system() == FileSystem::memory ? Residency::resident : Residency::unknown;
 }
 
 }  // namespace
@@ -48,6 +50,10 @@ Residency probe_residency(const File& file, uint64_t offset, uint64_t length) {
   if (answer == Residency::resident && last_byte / kPageBytes != offset / kPageBytes)
     answer = probe_page(file, last_byte);
   return answer == Residency::unknown ? count_pages(file, offset, length) : answer;
+}
+
+bool may_be_slow(const File& file) {
+  return file.system() == FileSystem::served || DeviceHistory::instance().was_slow(file.device());
 }
 
 void warm(const File& file, uint64_t offset, uint64_t length) {

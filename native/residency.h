@@ -15,13 +15,17 @@ enum class Residency { resident, cold, unknown };
 // asked about.
 Residency probe_residency(const File& file, uint64_t offset, uint64_t length);
 
+// Whether reading what nobody can tell to be resident may wait: what is served, at any time.
+// Nothing else tells when a server has stopped to answer.
+bool may_be_slow(const File& file);
+
 // Brings a range into the page cache. Blocks for as long as the disk takes.
 void warm(const File& file, uint64_t offset, uint64_t length);
 
-// What the devices whose file systems can't tell what is resident (overlayfs, tmpfs with holes,
-// FUSE) have shown so far: whether reading from them had to wait for a disk. A slow read of any
-// kind marks a device; only a whole range that was quick to warm clears it, since a read that was
-// quick may have had nothing to read.
+// What the devices of this machine whose file systems can't tell what is resident (overlayfs, tmpfs
+// with holes) have shown so far: whether reading from them had to wait for a disk. A slow read of
+// any kind marks a device; only a whole range that was quick to warm clears it, since a read that
+// was quick may have had nothing to read.
 class DeviceHistory {
  public:
   static DeviceHistory& instance();

@@ -81,6 +81,10 @@ int kernel_open_cached(const char* path, int flags) {
   return static_cast<int>(::syscall(__NR_openat2, AT_FDCWD, path, &how, sizeof how));
 }
 
+int kernel_open(const char* path, int flags, unsigned mode) {
+  return ::open(path, flags | O_CLOEXEC, mode);
+}
+
 int kernel_duplicate(int fd) {
   return ::fcntl(fd, F_DUPFD_CLOEXEC, 0);
 }
@@ -184,6 +188,7 @@ const Calls kKernelCalls = {
     kernel_readahead,
     kernel_cached_pages,
     kernel_open_cached,
+    kernel_open,
     kernel_duplicate,
     ::close,
     kernel_status_flags,
@@ -274,6 +279,10 @@ Result cached_pages(int fd, uint64_t offset, uint64_t length) {
 
 Result open_cached(const char* path, int flags) {
   return retry([&] { return calls.open_cached(path, flags); });
+}
+
+Result open(const char* path, int flags, unsigned mode) {
+  return retry([&] { return calls.open(path, flags, mode); });
 }
 
 Result duplicate(int fd) {

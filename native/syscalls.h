@@ -51,6 +51,7 @@ struct Calls {
   ssize_t (*readahead)(int fd, off_t offset, size_t count);
   ssize_t (*cached_pages)(int fd, uint64_t offset, uint64_t length);
   int (*open_cached)(const char* path, int flags);
+  int (*open)(const char* path, int flags, unsigned mode);
   int (*duplicate)(int fd);
   int (*close)(int fd);
   int (*status_flags)(int fd);
@@ -102,6 +103,8 @@ Result readahead(int fd, uint64_t offset, uint64_t count);
 Result cached_pages(int fd, uint64_t offset, uint64_t length);
 // Opens only what needs no disk and no network to be found (RESOLVE_CACHED), else EAGAIN.
 Result open_cached(const char* path, int flags);
+// As open(2), CLOEXEC.
+Result open(const char* path, int flags, unsigned mode = 0);
 // A second descriptor of the same open file, CLOEXEC.
 Result duplicate(int fd);
 // Of a file that was written to, whose file system may tell only now what became of that (close(2):

@@ -835,7 +835,7 @@ TEST_CASE("where nobody knows, a slow read sends the next range to be warmed, a 
 
 TEST_CASE("where nobody knows but pages can be counted, the count decides") {
   DescriptorGuard guard;
-  TestFile file(131'088);
+  TestFile file(131'088, FileSystem::memory);
   ssize_t pages = 0;
   Seam<&Calls::read_nowait> looks([](int, void*, size_t, off_t) { return fail_with(EOPNOTSUPP); });
   Seam<&Calls::cached_pages> counts([&](int, uint64_t, uint64_t) { return pages; });
@@ -852,6 +852,31 @@ TEST_CASE("where nobody knows but pages can be counted, the count decides") {
   CHECK(first_step(16) == Outcome::cold);
   CHECK(first_step(1) == Outcome::cold);
   CHECK(first_step(0) == Outcome::done);  // means nothing, and the device has never been slow
+}
+
+TEST_CASE(
+    "what is served is warmed, range by range, whatever was counted and however quick it is") {
+  DescriptorGuard guard;
+  TestFile file(kStepBytes + 131'088, FileSystem::served);
+  DeviceHistory::instance().record_warming(file.device(), 0);
+  Seam<&Calls::read_nowait> looks([](int, void*, size_t, off_t) { return fail_with(EOPNOTSUPP); });
+  Seam<&Calls::cached_pages> counts(
+      [&](int, uint64_t, uint64_t length) { return static_cast<ssize_t>(length); });
+  SocketPair pair(Family::unix_stream);
+  GatherTransfer transfer(pair.sender(), gather(file.range(0, kStepBytes + 131'088)));
+  Outcome outcome;
+  CHECK_FALSE(transfer.step_if_short(&outcome, kStepBytes + 131'088));
+  CHECK(transfer.step() == Outcome::cold);
+  CHECK(transfer.transferred() == 0);
+  int warmed = 0;
+  Seam<&Calls::readahead> passes([&](int, off_t, size_t) {
+    ++warmed;
+    return 0;
+  });
+  const Driven driven = drive(transfer, pair);
+  CHECK(driven.outcome == Outcome::done);
+  CHECK(difference(driven.received, pattern(0, kStepBytes + 131'088)) == "");
+  CHECK(warmed == 2);
 }
 
 TEST_CASE("the short way is for what is short and in the page cache") {

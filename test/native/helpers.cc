@@ -160,6 +160,20 @@ int registrations_of(const std::string& epoll_fd) {
   return count;
 }
 
+void FakeMountinfo::say(std::string text) {
+  text_ = std::move(text);
+  changed_ = true;
+}
+
+ssize_t FakeMountinfo::read(void* buffer, size_t count, off_t offset) {
+  constexpr size_t kMost = 10;
+  if (offset == 0) ++reads_;
+  const size_t at = std::min(static_cast<size_t>(offset), text_.size());
+  const size_t part = std::min({count, text_.size() - at, kMost});
+  std::copy_n(text_.data() + at, part, static_cast<char*>(buffer));
+  return static_cast<ssize_t>(part);
+}
+
 void install_trampolines() {
   Calls calls = kernel;
   calls.sendfile = Seam<&Calls::sendfile>::trampoline;
@@ -175,6 +189,7 @@ void install_trampolines() {
   calls.readahead = Seam<&Calls::readahead>::trampoline;
   calls.cached_pages = Seam<&Calls::cached_pages>::trampoline;
   calls.open_cached = Seam<&Calls::open_cached>::trampoline;
+  calls.open = Seam<&Calls::open>::trampoline;
   calls.duplicate = Seam<&Calls::duplicate>::trampoline;
   calls.close = Seam<&Calls::close>::trampoline;
   calls.status_flags = Seam<&Calls::status_flags>::trampoline;
@@ -242,16 +257,16 @@ Bytes concatenation(std::initializer_list<Bytes> parts) {
   return whole;
 }
 
-TestFile::TestFile(uint64_t size) : TestFile(size, next_device()) {}
+TestFile::TestFile(uint64_t size, FileSystem system) : TestFile(size, next_device(), system) {}
 
-TestFile::TestFile(uint64_t size, uint64_t device) {
+TestFile::TestFile(uint64_t size, uint64_t device, FileSystem system) {
   directory_ = ZEROCOPY_SCRATCH "/file-XXXXXX";
   REQUIRE(::mkdtemp(directory_.data()) != nullptr);
   path_ = directory_ + "/data";
   UniqueFd fd(::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
   REQUIRE(fd);
   write_all(fd.get(), size);
-  file_ = std::make_shared<const File>(std::move(fd), device);
+  file_ = std::make_shared<const File>(std::move(fd), device, system);
 }
 
 TestFile::~TestFile() {

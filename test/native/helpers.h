@@ -164,6 +164,29 @@ struct NobodyKnows {
   Seam<&Calls::cached_pages> counts{[](int, uint64_t, uint64_t) { return fail_with(EOPNOTSUPP); }};
 };
 
+// A /proc/self/mountinfo that says what it is told to, and tells of a change as the kernel does.
+// Nobody else may read or poll meanwhile.
+class FakeMountinfo {
+ public:
+  void say(std::string text);
+  int reads() const { return reads_; }
+
+ private:
+  std::string text_;
+  bool changed_ = false;
+  int reads_ = 0;
+  Seam<&Calls::read> read_{[this](int, void* buffer, size_t count, off_t offset) {
+    return read(buffer, count, offset);
+  }};
+  Seam<&Calls::poll> poll_{[this](pollfd* fds, nfds_t, int) {
+    fds->revents = changed_ ? fds->events : 0;
+    changed_ = false;
+    return 0;
+  }};
+
+  ssize_t read(void* buffer, size_t count, off_t offset);
+};
+
 // Puts the trampolines in place. Before any thread is started.
 void install_trampolines();
 
@@ -195,8 +218,8 @@ Bytes concatenation(std::initializer_list<Bytes> parts);
 class TestFile {
  public:
   // Each has a device number of its own, so that no test learns from what another's disk did.
-  explicit TestFile(uint64_t size);
-  TestFile(uint64_t size, uint64_t device);
+  explicit TestFile(uint64_t size, FileSystem system = FileSystem::disk);
+  TestFile(uint64_t size, uint64_t device, FileSystem system = FileSystem::disk);
   ~TestFile();
 
   int fd() const { return file_->fd(); }

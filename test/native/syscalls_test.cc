@@ -49,6 +49,7 @@ std::vector<Wrapper> wrappers() {
       wrapper<&Calls::readahead>("readahead", [] { return sys::readahead(1, 0, 1); }),
       wrapper<&Calls::cached_pages>("cached_pages", [] { return sys::cached_pages(1, 0, 1); }),
       wrapper<&Calls::open_cached>("open_cached", [] { return sys::open_cached("/", O_RDONLY); }),
+      wrapper<&Calls::open>("open", [] { return sys::open("/", O_RDONLY); }),
       wrapper<&Calls::duplicate>("duplicate", [] { return sys::duplicate(1); }),
       wrapper<&Calls::status_flags>("status_flags", [] { return sys::status_flags(1); }),
       wrapper<&Calls::status>("status", [] { return sys::status(1, nullptr); }),

@@ -1,0 +1,124 @@
+#include "mounts.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <time.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <string>
+#include <unordered_set>
+
+#include "syscalls.h"
+
+namespace zerocopy {
+namespace {
+
+constexpr std::string_view kSeparator = " - ";  // before the type
+constexpr size_t kDeviceField = 2;
+
+// Those of which it is known. Any other is taken for served: that costs time, never more.
+FileSystem file_system_of(std::string_view type) {
+  static const std::unordered_set<std::string_view>& memory =
+      *new std::unordered_set<std::string_view>{"tmpfs", "ramfs", "devtmpfs", "rootfs"};
+  static const std::unordered_set<std::string_view>& disk =
+      *new std::unordered_set<std::string_view>{
+          "ext2",     "ext3",    "ext4",       "xfs",       "btrfs",       "f2fs",    "zfs",
+          "bcachefs", "jfs",     "nilfs2",     "reiserfs",  "vfat",        "msdos",   "exfat",
+          "ntfs3",    "hfs",     "hfsplus",    "iso9660",   "udf",         "ubifs",   "jffs2",
+          "squashfs", "erofs",   "cramfs",     "romfs",     "overlay",     "aufs",    "proc",
+          "sysfs",    "devpts",  "cgroup",     "cgroup2",   "cpuset",      "mqueue",  "hugetlbfs",
+          "debugfs",  "tracefs", "securityfs", "selinuxfs", "smackfs",     "pstore",  "efivarfs",
+          "configfs", "bpf",     "autofs",     "nsfs",      "binfmt_misc", "fusectl", "rpc_pipefs",
+          "nfsd",     "resctrl"};
+  if (memory.count(type)) return FileSystem::memory;
+  return disk.count(type) ? FileSystem::disk : FileSystem::served;
+}
+
+std::string_view field(std::string_view line, size_t index) {
+  size_t begin = 0;
+  for (; index > 0 && begin < line.size(); --index) {
+    const size_t space = line.find(' ', begin);
+    begin = space == line.npos ? line.size() : space + 1;
+  }
+  return line.substr(begin, line.find(' ', begin) - begin);
+}
+
+// "8:1"
+uint64_t device_of(std::string_view numbers) {
+  const std::string text(numbers);
+  char* end;
+  const uint64_t major = std::strtoul(text.c_str(), &end, 10);
+  return major << 32 | std::strtoul(*end ? end + 1 : end, nullptr, 10);
+}
+
+// It advances every few milliseconds, and costs next to nothing.
+uint64_t coarse_now() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
+}
+
+}  // namespace
+
+Mounts& Mounts::instance() {
+  static Mounts& mounts = *new Mounts;  // leaked: threads outlive static destructors
+  return mounts;
+}
+
+FileSystem Mounts::of(uint64_t device) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  refresh();
+  const auto known = table_.find(device);
+  return known == table_.end() ? FileSystem::served : known->second;
+}
+
+bool Mounts::any_served() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  refresh();
+  return any_served_;
+}
+
+Mounts::Table Mounts::parse(std::string_view text) {
+  Table table;
+  while (!text.empty()) {
+    const std::string_view line = text.substr(0, text.find('\n'));
+    text.remove_prefix(std::min(line.size() + 1, text.size()));
+    const size_t separator = line.find(kSeparator);
+    if (separator == line.npos) continue;
+    const std::string_view type = field(line.substr(separator + kSeparator.size()), 0);
+    table[device_of(field(line, kDeviceField))] = file_system_of(type);
+  }
+  return table;
+}
+
+// With the mutex held.
+void Mounts::refresh() {
+  const uint64_t now = coarse_now();
+  if (now == looked_at_) return;
+  looked_at_ = now;
+  if (fd_ < 0) {
+    const sys::Result opened = sys::open("/proc/self/mountinfo", O_RDONLY);
+    if (!opened.ok()) return;
+    fd_ = static_cast<int>(opened.value);
+  }
+  // An event comes once for all changes since the last look.
+  if (!is_read_ || sys::poll(fd_, POLLPRI).value != 0) read();
+}
+
+void Mounts::read() {
+  std::string text;
+  char block[16 * 1024];
+  sys::Result read;
+  do {
+    read = sys::read(fd_, block, sizeof block, text.size());
+    if (read.ok()) text.append(block, static_cast<size_t>(read.value));
+  } while (read.ok() && read.value > 0);
+  is_read_ = read.ok();
+  table_ = is_read_ ? parse(text) : Table();
+  any_served_ = !is_read_ || std::any_of(table_.begin(), table_.end(), [](const auto& entry) {
+    return entry.second == FileSystem::served;
+  });
+}
+
+}  // namespace zerocopy
