@@ -19,7 +19,6 @@ class File {
   // A file whose descriptor stays the caller's: good until control goes back there.
   explicit File(int borrowed_fd) : fd_(borrowed_fd), device_(0), system_(FileSystem::disk) {}
 
-
   // The same open file by a descriptor of its own. Null, and an errno, if none is to be had.
   std::shared_ptr<const File> duplicate(int* error) const;
 

@@ -186,7 +186,7 @@ class Rules {
   Effect of_reading() const {
     if (flow_.movement != Movement::copy) return kGoesOn;
     if (is_error()) return ends(failure(Call::read, fault_.error));
-    if (is_zero() && flow_.to_the_end) return {Ending{Outcome::done}, true, true};
+    if (is_zero() && flow_.to_the_end) return {Ending{Outcome::done}, false, true};
     return is_zero() ? ends({Outcome::truncated}) : kGoesOn;
   }
 
@@ -227,7 +227,7 @@ class Rules {
     }
     if (!is_zero()) return kGoesOn;
     if (!from_source) return ends(failure(Call::splice, EIO));  // as of_accepting()
-    if (flow_.source_kind == Endpoint::pipe) return {Ending{Outcome::done}, true, true};
+    if (flow_.source_kind == Endpoint::pipe) return {Ending{Outcome::done}, false, true};
     return of_answer(next_peek());
   }
 
@@ -270,7 +270,7 @@ class Rules {
     // Unless that look is denied.
     for (size_t i = at_ + 1; i < events_.size() && events_[i].call != CallKind::splice; ++i) {
       if (events_[i].call == CallKind::poll && events_[i].fault && is_zero())
-        return {Ending{Outcome::done}, true, true};
+        return {Ending{Outcome::done}, false, true};
     }
     return kGoesOn;
   }
@@ -305,7 +305,7 @@ class Rules {
   // connection's. Anything else: bytes that splice(2) doesn't pass.
   static Effect of_answer(const Event* peek) {
     if (!peek) return kGoesOn;
-    if (peek->value == 0) return {Ending{Outcome::done}, true, true};
+    if (peek->value == 0) return {Ending{Outcome::done}, false, true};
     if (peek->value < 0 && peek->error != EAGAIN)
       return ends(failure(Call::splice, peek->error, true));
     return ends({Outcome::unsupported, Call::splice, EINVAL});
