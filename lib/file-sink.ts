@@ -53,9 +53,7 @@ export class FileSink implements Turn {
     if (typeof sink.file !== 'number') return;
     this.#fd = sink.file;
     if (!addon.native) return;
-    const { fd } = addon.native.duplicate(sink.file);
-    if (fd < 0) throw systemError(-fd, 'dup');
-    this.#fd = fd;
+    this.#fd = addon.native.duplicate(sink.file).fd;
     this.#isOpen = true;
   }
 

@@ -2,7 +2,6 @@
 import * as fs from 'node:fs';
 import { type FileHandle, statfs } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
-import { systemError } from './errors';
 import { addon, type Native, type OpenFile } from './native';
 import { descriptor, typeError, valueError } from './validate';
 
@@ -103,10 +102,11 @@ async function openLater(path: string): Promise<HeldFile> {
 async function holdOpened(fd: number): Promise<HeldFile> {
   const { native } = addon;
   if (native) {
-    const opened = native.adopt(fd);
-    fs.closeSync(fd);
-    if (opened.fd < 0) throw systemError(-opened.fd, 'statx');
-    return holding(opened, native);
+    try {
+      return holding(native.adopt(fd), native);
+    } finally {
+      fs.closeSync(fd);
+    }
   }
   try {
     return holding({ fd, ...factsOf(await fstat(fd)) });
@@ -142,11 +142,7 @@ function fstat(fd: number): Promise<fs.Stats> {
 /** Holds the open file behind the caller's descriptor, which may name another one a moment later. */
 function holdDescriptor(fd: number): HeldFile {
   const { native } = addon;
-  if (native) {
-    const opened = native.duplicate(fd);
-    if (opened.fd < 0) throw systemError(-opened.fd, 'dup');
-    return holding(opened, native);
-  }
+  if (native) return holding(native.duplicate(fd), native);
   const facts = factsOf(fs.fstatSync(fd));
   if (facts.kind === 'file' && process.platform === 'linux') {
     try {

@@ -38,6 +38,7 @@ const CALLS = [
   'eventfd2',
   'malloc',
   'close',
+  'statx',
 ] as const;
 /** `CopyTransfer::Holes` in native/copy_transfer.h. */
 const HOLES = ['any', 'kept', 'filled'] as const;
@@ -241,14 +242,15 @@ export class Native {
   /**
    * Holds what a descriptor has open that is Node's fs own, to close too: a worker, when it ends,
    * closes every number that its fs has opened and not closed, whatever has that number by then.
+   * Throws a system error where it can't.
    */
   adopt(fd: number): OpenFile {
-    return this.#opened(this.#binding.adopt(fd));
+    return this.#held(this.#binding.adopt(fd));
   }
 
-  /** Holds, until `release()`, the open file of a descriptor that stays the caller's. */
+  /** Holds, until `release()`, the open file of a descriptor that stays the caller's. As `adopt`. */
   duplicate(fd: number): OpenFile {
-    return this.#opened(this.#binding.duplicate(fd));
+    return this.#held(this.#binding.duplicate(fd));
   }
 
   release(fd: number): void {
@@ -368,6 +370,13 @@ export class Native {
     if (id === 0) ended({ ...this.#completion(), residual });
     else this.#shared.waiting.set(id, inCallersContext(ended));
     return id;
+  }
+
+  /** Throws what a call reported that failed. */
+  #held(fd: number): OpenFile {
+    if (fd >= 0) return this.#opened(fd);
+    const { errno, call } = this.#completion();
+    throw systemError(errno, call);
   }
 
   #opened(fd: number): OpenFile {

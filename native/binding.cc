@@ -61,11 +61,17 @@ Napi::Value movers(const Napi::CallbackInfo& info) {
   return number(info.Env(), count);
 }
 
+// -errno, and the call that failed, as reported.
+Napi::Value refused(const Napi::CallbackInfo& info, Call call, int error) {
+  Environment::of(info.Env()).report({0, Outcome::failed, 0, Backend::sendfile, call, error});
+  return number(info.Env(), -error);
+}
+
 // Holds what has been opened from a path, and writes its facts; a regular file together with
 // whatever else has it open from one. A descriptor, or -errno.
 Napi::Value hold_opened(const Napi::CallbackInfo& info, UniqueFd fd) {
   FileFacts facts;
-  if (const int error = inspect(fd.get(), &facts)) return number(info.Env(), -error);
+  if (const int error = inspect(fd.get(), &facts)) return refused(info, Call::statx, error);
   Environment& environment = Environment::of(info.Env());
   environment.report(facts);
   return number(info.Env(),
@@ -118,17 +124,17 @@ Napi::Value seek(const Napi::CallbackInfo& info) {
 // adopt(fd): the same with what Node has opened, and will close.
 Napi::Value adopt(const Napi::CallbackInfo& info) {
   const sys::Result copy = sys::duplicate(int_argument(info, 0));
-  if (!copy.ok()) return number(info.Env(), -copy.error);
+  if (!copy.ok()) return refused(info, Call::dup, copy.error);
   return hold_opened(info, UniqueFd(static_cast<int>(copy.value)));
 }
 
 // duplicate(fd): a descriptor of our own of a file that the caller may close.
 Napi::Value duplicate(const Napi::CallbackInfo& info) {
   const sys::Result copy = sys::duplicate(int_argument(info, 0));
-  if (!copy.ok()) return number(info.Env(), -copy.error);
+  if (!copy.ok()) return refused(info, Call::dup, copy.error);
   UniqueFd fd(static_cast<int>(copy.value));
   FileFacts facts;
-  if (const int error = inspect(fd.get(), &facts)) return number(info.Env(), -error);
+  if (const int error = inspect(fd.get(), &facts)) return refused(info, Call::statx, error);
   Environment::of(info.Env()).report(facts);
   return number(info.Env(), Environment::of(info.Env()).hold(std::move(fd), facts, false));
 }

@@ -41,6 +41,7 @@ enum class Call {
   event_create,
   malloc,
   close,
+  statx,
 };
 
 // How the bytes went that were not in memory.

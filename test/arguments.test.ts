@@ -3,10 +3,10 @@ import * as fs from 'node:fs';
 import { open } from 'node:fs/promises';
 import * as path from 'node:path';
 import { PassThrough, Readable } from 'node:stream';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { type TransferOptions, transfer } from 'zerocopy';
 import { backends, expectResult } from './helpers/backends';
-import { scratchFolder, testFile } from './helpers/files';
+import { scratchFolder, scratchRoot, testFile } from './helpers/files';
 import { openDescriptors, sleep } from './helpers/process';
 import { link, receive } from './helpers/sockets';
 
@@ -27,6 +27,15 @@ async function refused(
   sink.end();
   expect((await receive(peer)).length).toBe(0);
 }
+
+/** With the first transfer that needs them come the two descriptors of the engine. */
+beforeAll(async () => {
+  const folder = fs.mkdtempSync(path.join(scratchRoot, 'start-'));
+  const file = path.join(folder, 'file');
+  fs.writeFileSync(file, Buffer.alloc(1024 * 1024));
+  await transfer(file, path.join(folder, 'copy'));
+  fs.rmSync(folder, { recursive: true });
+});
 
 describe.each(backends)('%s', (backend) => {
   const type = { name: 'TypeError', code: 'ERR_INVALID_ARG_TYPE' };

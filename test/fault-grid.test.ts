@@ -58,7 +58,7 @@ const SYSCALLS: Record<string, string[]> = {
   epoll_control: ['epoll_ctl'],
   seek: ['lseek'],
   peek: ['splice'],
-  status: ['statx', 'dup', 'lseek'], // of an opened file, of a descriptor, of one with holes
+  status: ['statx', 'lseek'], // of a file, of one with holes
 };
 
 const wanted = process.env.FAULT?.split(': ');
@@ -219,6 +219,12 @@ test.each(chosen)('$name, where openat2 is denied', async (scenario) => {
   expect((await tryOut(run, scenario, injection)).wrong).toEqual([]);
 });
 
+const SYSCALLS_TO_START = {
+  epoll_create: 'epoll_create1',
+  event_create: 'eventfd2',
+  epoll_control: 'epoll_ctl',
+  thread_create: 'pthread_create',
+};
 const UNABLE_TO_START = [
   ['epoll_create', 1, 'EMFILE'],
   ['event_create', 1, 'ENFILE'],
@@ -237,7 +243,8 @@ test.runIf(!wanted).each(UNABLE_TO_START)(
     });
     expect(program).toMatchObject({ code: 0, stderr: '' });
     const all = { arrived: content.length, transferred: content.length };
-    const fallback = { code: 'NO_THREADS', message: `pthread_create ${fault}`, at: 0 };
+    const message = `${SYSCALLS_TO_START[call]} ${fault}`;
+    const fallback = { code: 'NO_THREADS', message, at: 0 };
     expect(JSON.parse(program.stdout)).toEqual({
       first: { ...all, backend: 'stream', fallback },
       second: { ...all, backend: 'sendfile' },

@@ -15,7 +15,7 @@ constexpr const char* kOutcomeNames[] = {"done",        "wait_readable", "wait_w
 constexpr const char* kCallNames[] = {
     "none",         "sendfile",        "sendmsg", "dup",   "epoll_ctl", "pthread_create",
     "splice",       "copy_file_range", "read",    "write", "pipe",      "lseek",
-    "epoll_create", "event_create",    "malloc",  "close"};
+    "epoll_create", "event_create",    "malloc",  "close", "statx"};
 
 // Whether an error may say that the kernel can't move these bytes this way, and nothing worse.
 bool may_mean_unsupported(int error) {
