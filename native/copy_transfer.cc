@@ -42,7 +42,7 @@ Outcome CopyTransfer::step(uint64_t budget) {
         current().file ? copy_file(&budget, &outcome) : write_memory(&budget, &outcome);
     if (!moved) return outcome;
   }
-  return close_file(&own_sink_);
+  return close_file(own_sink_.get());
 }
 
 bool CopyTransfer::write_memory(uint64_t* budget, Outcome* outcome) {

@@ -7,7 +7,6 @@
 #include "segment.h"
 #include "syscalls.h"
 #include "transfer.h"
-#include "unique_fd.h"
 
 namespace zerocopy {
 
@@ -55,7 +54,7 @@ class CopyTransfer : public Transfer {
 
   std::vector<Segment> segments_;  // none of them empty
   Sink sink_;
-  UniqueFd own_sink_;
+  std::shared_ptr<File> own_sink_;
   size_t index_ = 0;         // the current segment
   uint64_t within_ = 0;      // bytes of it that have gone
   uint64_t data_until_ = 0;  // up to here, within it, there is no hole

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "syscalls.h"
+#include "warmers.h"
 
 namespace zerocopy {
 namespace {
@@ -44,7 +45,22 @@ bool knows_its_size(int fd, const struct statx& status) {
                    : read.error == EAGAIN;
 }
 
+// Threads of their own: behind reads that hang a file would stay open for as long as they do.
+Warmers& closers() {
+  static Warmers& closers = *new Warmers;  // leaked: threads outlive static destructors
+  return closers;
+}
+
 }  // namespace
+
+File::~File() {
+  if (!owner_ || system_ != FileSystem::served) return;
+  const int fd = owner_.release();
+  // No thread to be had: then this one waits, which may be slow but not wrong.
+  if (!closers().submit(device_, [fd] { UniqueFd(fd).reset(); })) UniqueFd(fd).reset();
+}
+
+int File::close() { return owner_ ? sys::close(owner_.release()).error : 0; }
 
 FileSystem File::system() const {
   if (!is_borrowed()) return system_;
@@ -53,7 +69,7 @@ FileSystem File::system() const {
   return Mounts::instance().of(device_of(status));
 }
 
-std::shared_ptr<const File> File::duplicate(int* error) const {
+std::shared_ptr<File> File::duplicate(int* error) const {
   const sys::Result copy = sys::duplicate(fd_);
   *error = copy.error;
   if (!copy.ok()) return nullptr;
@@ -62,7 +78,7 @@ std::shared_ptr<const File> File::duplicate(int* error) const {
   // when the file is read.
   struct statx status;
   const uint64_t device = sys::status(fd.get(), &status).ok() ? device_of(status) : 0;
-  return std::make_shared<const File>(std::move(fd), device, Mounts::instance().of(device));
+  return std::make_shared<File>(std::move(fd), device, Mounts::instance().of(device));
 }
 
 int inspect(int fd, FileFacts* facts) {

@@ -9,8 +9,10 @@
 
 namespace zerocopy {
 
-// An open file that transfers read from. Shared by whatever may still touch it: a transfer, a
-// warmer that hangs on a dead disk, JavaScript.
+// An open file that transfers read from, or write to. Shared by whatever may still touch it: a
+// transfer, a warmer that hangs on a dead disk, JavaScript. Whoever lets go of it last, on any
+// thread, waits for nobody: where closing might, another thread does it (close(2) of FUSE and NFS
+// asks the other side each time).
 class File {
  public:
   File(UniqueFd fd, uint64_t device, FileSystem system = FileSystem::disk)
@@ -19,8 +21,16 @@ class File {
   // A file whose descriptor stays the caller's: good until control goes back there.
   explicit File(int borrowed_fd) : fd_(borrowed_fd), device_(0), system_(FileSystem::disk) {}
 
+  ~File();
+  File(const File&) = delete;
+  File& operator=(const File&) = delete;
+
   // The same open file by a descriptor of its own. Null, and an errno, if none is to be had.
-  std::shared_ptr<const File> duplicate(int* error) const;
+  std::shared_ptr<File> duplicate(int* error) const;
+
+  // Closes it at once, on this thread, for the errno that close(2) may have; 0 if there is none. For
+  // the only holder of what has been written to, where waiting is nobody's loss.
+  int close();
 
   int fd() const { return fd_; }
   bool is_borrowed() const { return !owner_; }
@@ -28,7 +38,7 @@ class File {
   FileSystem system() const;                   // of a borrowed one a system call
 
  private:
-  const UniqueFd owner_;
+  UniqueFd owner_;
   const int fd_;
   const uint64_t device_;
   const FileSystem system_;

@@ -19,13 +19,15 @@ SpliceTransfer::SpliceTransfer(End source, End sink, std::vector<uint8_t> head, 
 
 int SpliceTransfer::own() {
   const int error = duplicate(&source_.fd, &own_source_);
-  return error ? error : duplicate(&sink_.fd, &own_sink_);
+  if (error) return error;
+  return sink_.kind == Endpoint::file ? duplicate(&sink_.fd, &own_file_)
+                                      : duplicate(&sink_.fd, &own_sink_);
 }
 
 Outcome SpliceTransfer::step(uint64_t budget) {
   const Outcome outcome = move(budget);
   const bool has_written = outcome == Outcome::done && sink_.kind == Endpoint::file;
-  return has_written ? close_file(&own_sink_) : outcome;
+  return has_written ? close_file(own_file_.get()) : outcome;
 }
 
 Outcome SpliceTransfer::move(uint64_t budget) {

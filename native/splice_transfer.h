@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "pipe_pool.h"
@@ -59,6 +60,7 @@ class SpliceTransfer : public Transfer {
   End sink_;
   UniqueFd own_source_;
   UniqueFd own_sink_;
+  std::shared_ptr<File> own_file_;  // the same of a file
   std::vector<uint8_t> head_;
   size_t head_gone_ = 0;
   uint64_t left_;  // to be taken from the source

@@ -41,10 +41,20 @@ int Transfer::duplicate(int* fd, UniqueFd* owner) {
   return 0;
 }
 
-Outcome Transfer::close_file(UniqueFd* owner) {
-  if (!*owner) return Outcome::done;
-  const sys::Result closed = sys::close(owner->release());
-  return closed.ok() ? Outcome::done : fail(Call::close, closed.error);
+int Transfer::duplicate(int* fd, std::shared_ptr<File>* owner) {
+  int error;
+  *owner = File(*fd).duplicate(&error);
+  if (!*owner) {
+    fail(Call::dup, error);
+    return error;
+  }
+  *fd = (*owner)->fd();
+  return 0;
+}
+
+Outcome Transfer::close_file(File* file) {
+  const int error = file ? file->close() : 0;
+  return error ? fail(Call::close, error) : Outcome::done;
 }
 
 Outcome Transfer::fail_or_unsupported(Call call, int error, bool nothing_moved) {

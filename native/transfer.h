@@ -110,8 +110,9 @@ class Transfer {
   }
   // For own(): puts a duplicate of our own in the place of a descriptor. An errno on failure.
   int duplicate(int* fd, UniqueFd* owner);
+  int duplicate(int* fd, std::shared_ptr<File>* owner);
   // For the last step of what has written to a file: closes our descriptor of it, and tells.
-  Outcome close_file(UniqueFd* owner);
+  Outcome close_file(File* file);
   void blame_source() { source_failed_ = true; }
   // As fail(), and tells whether that may mean that the kernel can't serve this pair at all.
   Outcome fail_or_unsupported(Call call, int error, bool nothing_moved);

@@ -138,6 +138,29 @@ TEST_CASE("a file is closed when the last who holds it lets go") {
   CHECK_FALSE(is_open(fd));
 }
 
+TEST_CASE("what is served is closed on another thread, as long as there are any") {
+  TestFile test(10);
+  for (const FileSystem system : {FileSystem::disk, FileSystem::memory, FileSystem::served}) {
+    for (const bool threads_to_be_had : {true, false}) {
+      CAPTURE(static_cast<int>(system));
+      CAPTURE(threads_to_be_had);
+      // Of a device of its own: a closer that is still there would take it.
+      static uint64_t device = 77'000;
+      const int fd = ::dup(test.fd());
+      REQUIRE(fd >= 0);
+      int asked = 0;
+      Seam<&Calls::thread_create> threads([&](void* (*body)(void*), void* argument) {
+        ++asked;
+        return threads_to_be_had ? kernel.thread_create(body, argument) : EAGAIN;
+      });
+      std::make_shared<const File>(UniqueFd(fd), ++device, system).reset();
+      if (system != FileSystem::served) CHECK(asked == 0);
+      if (system != FileSystem::served) CHECK_FALSE(is_open(fd));
+      CHECK(eventually([&] { return !is_open(fd); }));
+    }
+  }
+}
+
 TEST_CASE("a UniqueFd closes what it owns, once") {
   DescriptorGuard guard;
   UniqueFd first = open_for_reading("/dev/null");
