@@ -19,6 +19,7 @@
             "native/residency.cc",
             "native/file.cc",
             "native/mounts.cc",
+            "native/opening.cc",
             "native/syscalls.cc"
           ],
           "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],

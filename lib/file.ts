@@ -66,14 +66,18 @@ const OPEN_FLAGS = O_RDONLY | O_NONBLOCK | O_NOCTTY;
 const NO_CACHED_OPEN = new Set([-38, -22, -1]);
 let opensCached = true;
 
+/** Under Node's permission model only Node's own fs may open, since it asks for leave. */
+function mayOpenHere(): boolean {
+  return !('permission' in process);
+}
+
 /**
  * Opens a path whose way is in the kernel's caches, as the one or the other of `Native`; undefined
  * where it isn't, or isn't all, and where only Node may open.
  */
 export function openIfCached(path: string, how: 'openCached' | 'openPlain'): OpenFile | undefined {
   const { native } = addon;
-  // Under Node's permission model only Node's own fs may open, since it asks for leave.
-  if (!native || !opensCached || 'permission' in process) return undefined;
+  if (!native || !opensCached || !mayOpenHere()) return undefined;
   const opened = native[how](path);
   if (opened.fd >= 0) return opened;
   opensCached = !NO_CACHED_OPEN.has(opened.fd);
@@ -90,6 +94,8 @@ function openNow(path: string): HeldFile | undefined {
 }
 
 async function openLater(path: string): Promise<HeldFile> {
+  const opened = await openOnWarmer(path);
+  if (opened) return opened;
   let file = await holdOpened(await openPath(path, OPEN_FLAGS));
   if (file.kind === 'character device') {
     // A terminal in non-blocking mode would give EAGAIN and not what is typed.
@@ -97,6 +103,20 @@ async function openLater(path: string): Promise<HeldFile> {
     file = await holdOpened(await openPath(path, O_RDONLY | O_NOCTTY));
   }
   return file;
+}
+
+/**
+ * Not on one of the threads that Node has for all it does, four as a rule: a disk that doesn't answer
+ * would soon have them all.
+ */
+async function openOnWarmer(path: string): Promise<HeldFile | undefined> {
+  const { native } = addon;
+  if (!native || !mayOpenHere()) return undefined;
+  const opened = await native.open(path).catch(() => undefined); // no thread to be had
+  if (!opened || opened.fd < 0) return undefined; // Node's open tells the error, with its message
+  if (opened.kind !== 'character device') return holding(opened, native);
+  native.release(opened.fd);
+  return undefined;
 }
 
 async function holdOpened(fd: number): Promise<HeldFile> {

@@ -124,6 +124,8 @@ interface Binding {
   movers(): number;
   openCached(path: string): number;
   openPlain(path: string): number;
+  open(path: string, id: number): number;
+  keepAlive(wanted: boolean): void;
   inspect(fd: number): number;
   seek(fd: number, offset: number): number;
   adopt(fd: number): number;
@@ -226,6 +228,27 @@ export class Native {
   /** The same as a plain descriptor, the caller's to close. Not in a worker: see `adopt`. */
   openPlain(file: string): OpenFile {
     return this.#opened(this.#binding.openPlain(file));
+  }
+
+  /** Has the event loop stay alive, until what is returned is called. */
+  keepAlive(): () => void {
+    this.#binding.keepAlive(true);
+    let alive = true;
+    return () => {
+      if (alive) this.#binding.keepAlive(false);
+      alive = false;
+    };
+  }
+
+  /**
+   * As `openCached`, on a native thread, however long it takes. No event loop stays alive for it.
+   * Rejects where there is no thread.
+   */
+  open(file: string): Promise<OpenFile> {
+    return this.#later(
+      (id) => this.#binding.open(file, id),
+      (result) => this.#opened(result),
+    );
   }
 
   /** What is known of a descriptor's file by now; `fd` is -errno where it can't be told. */
@@ -346,14 +369,22 @@ export class Native {
 
   /** The byte count, or -errno. Rejects where there is no thread or no descriptor for it. */
   call(kind: CallKind, args: CallArguments): Promise<number> {
+    const number = CALL_KINDS.indexOf(kind);
+    return this.#later(
+      (id) => this.#binding.call(number, ...args, id),
+      (result) => result,
+    );
+  }
+
+  #later<T>(start: (id: number) => number, told: (result: number) => T): Promise<T> {
     const id = --this.#shared.lastCall;
-    const error = this.#binding.call(CALL_KINDS.indexOf(kind), ...args, id);
+    const error = start(id);
     // What the call itself never fails with: the descriptors of our own that it needs.
     if (error === -EMFILE || error === -ENFILE) return Promise.reject(systemError(-error, 'dup'));
-    if (error < 0) return Promise.resolve(error);
     if (error === NO_THREAD) return Promise.reject(systemError(EAGAIN, 'pthread_create'));
+    if (error < 0) return Promise.resolve(told(error));
     return new Promise((resolve) => {
-      this.#shared.waiting.set(id, ({ value, errno }) => resolve(errno > 0 ? -errno : value));
+      this.#shared.waiting.set(id, ({ value, errno }) => resolve(told(errno > 0 ? -errno : value)));
     });
   }
 

@@ -94,6 +94,8 @@ class Transfer implements Job {
   #backend: Backend = 'sendfile';
   #fallback: Fallback | undefined;
   #source: OpenSource | undefined;
+  /** Tells that the process no longer waits for the source to be open. */
+  #isOpened: (() => void) | undefined;
   #turn: Turn | undefined;
   #turnTaken = false;
   #fileSink: FileSink | undefined;
@@ -132,8 +134,12 @@ class Transfer implements Job {
     try {
       if (sink.kind === 'file') this.#fileSink = new FileSink(sink);
       const opened = openSource(source);
-      if (opened instanceof Promise) opened.then(this.#onSource, this.#onError);
-      else this.#source = opened;
+      if (opened instanceof Promise) {
+        if (source.kind === 'list') this.#isOpened = addon.native?.keepAlive();
+        opened.then(this.#onSource, this.#onError).finally(this.#isOpened);
+      } else {
+        this.#source = opened;
+      }
     } catch (error) {
       return this.#onError(error);
     }
@@ -427,6 +433,7 @@ class Transfer implements Job {
 
   #letGo(): void {
     this.#settled = true;
+    this.#isOpened?.();
     clearInterval(this.#progressTimer);
     const { source, sink } = this.#arguments;
     this.#ignoreSignal?.();

@@ -8,6 +8,7 @@
 #include <limits.h>
 
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -17,6 +18,7 @@
 #include "file.h"
 #include "gather_transfer.h"
 #include "mounts.h"
+#include "opening.h"
 #include "splice_transfer.h"
 #include "syscalls.h"
 
@@ -29,6 +31,12 @@ constexpr uint64_t kNoDevice = ~uint64_t{0};
 
 // Of what send_now() sends before a file: the headers of an HTTP message.
 constexpr size_t kMaxHeadBytes = 4096;
+
+// Without waiting for a FIFO's writer, and without taking a terminal for our own.
+constexpr int kOpenFlags = O_RDONLY | O_NONBLOCK | O_NOCTTY;
+
+// What those that complete later return where no thread is to be had.
+constexpr int kNoThread = 1;
 
 int32_t int_argument(const Napi::CallbackInfo& info, size_t index) {
   return info[index].As<Napi::Number>().Int32Value();
@@ -67,25 +75,26 @@ Napi::Value refused(const Napi::CallbackInfo& info, Call call, int error) {
   return number(info.Env(), -error);
 }
 
-// Holds what has been opened from a path, and writes its facts; a regular file together with
-// whatever else has it open from one. A descriptor, or -errno.
+// Holds what has been opened from a path, and reports its facts. A descriptor, or -errno.
 Napi::Value hold_opened(const Napi::CallbackInfo& info, UniqueFd fd) {
-  FileFacts facts;
-  if (const int error = inspect(fd.get(), &facts)) return refused(info, Call::statx, error);
-  Environment& environment = Environment::of(info.Env());
-  environment.report(facts);
-  return number(info.Env(),
-                environment.hold(std::move(fd), facts, facts.kind == FileKind::regular));
+  Environment::OpenedFile opened{std::move(fd), {}};
+  if (const int error = inspect(opened.fd.get(), &opened.facts))
+    return refused(info, Call::statx, error);
+  return number(info.Env(), Environment::of(info.Env()).hold(std::move(opened)));
+}
+
+// False where the path is too long for the kernel.
+bool path_argument(const Napi::CallbackInfo& info, char (&path)[PATH_MAX]) {
+  size_t length = 0;
+  napi_get_value_string_utf8(info.Env(), info[0], path, sizeof path, &length);
+  // It may have been cut off, and then before a character of up to four bytes.
+  return length + 4 < sizeof path;
 }
 
 sys::Result open_path(const Napi::CallbackInfo& info) {
   char path[PATH_MAX];
-  size_t length = 0;
-  napi_get_value_string_utf8(info.Env(), info[0], path, sizeof path, &length);
-  // It may have been cut off, and then before a character of up to four bytes.
-  if (length + 4 >= sizeof path) return {-1, ENAMETOOLONG};
-  // Without waiting for a FIFO's writer, and without taking a terminal for our own.
-  return sys::open_cached(path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+  if (!path_argument(info, path)) return {-1, ENAMETOOLONG};
+  return open_at_once(path, kOpenFlags);
 }
 
 // openCached(path): -EAGAIN where opening would have to wait for a disk.
@@ -104,6 +113,37 @@ Napi::Value open_plain(const Napi::CallbackInfo& info) {
   if (const int error = inspect(fd.get(), &facts)) return number(info.Env(), -error);
   Environment::of(info.Env()).report(facts);
   return number(info.Env(), fd.release());
+}
+
+// open(path, id): as openCached, on a warmer of the device that the path leads to, however long it
+// takes; completes with `id`, which is less than 0, and the descriptor. The event loop doesn't stay
+// alive for it. Returns 0 or, when it could not be started, -errno or kNoThread.
+Napi::Value open_later(const Napi::CallbackInfo& info) {
+  char path[PATH_MAX];
+  if (!path_argument(info, path)) return number(info.Env(), -ENAMETOOLONG);
+  const double id = info[1].As<Napi::Number>().DoubleValue();
+  const auto client = Environment::of(info.Env()).shared_from_this();
+  const auto job = [path = std::string(path), id, client] {
+    const sys::Result result = sys::open(path.c_str(), kOpenFlags);
+    Environment::OpenedFile opened{UniqueFd(static_cast<int>(result.value)), {}};
+    const int error = result.ok() ? inspect(opened.fd.get(), &opened.facts) : result.error;
+    Environment::Event event{id, Outcome::done, 0, Backend::read, Call::none, error};
+    if (error == 0) event.opened = std::make_shared<Environment::OpenedFile>(std::move(opened));
+    event.expected = false;
+    client->post(std::move(event));
+  };
+  return number(info.Env(),
+                Engine::instance().run_blocking(device_towards(path), job) ? 0 : kNoThread);
+}
+
+// keepAlive(wanted): has the event loop stay alive for something, and, once, no more.
+void keep_alive(const Napi::CallbackInfo& info) {
+  Environment& environment = Environment::of(info.Env());
+  if (info[0].As<Napi::Boolean>().Value()) {
+    environment.expect_event();
+  } else {
+    environment.expect_event_no_more();
+  }
 }
 
 // inspect(fd): 0 or -errno.
@@ -356,9 +396,6 @@ Napi::Value call_sync(const Napi::CallbackInfo& info) {
   return number(info.Env(), static_cast<double>(result.ok() ? result.value : -result.error));
 }
 
-// What call() returns where no thread is to be had.
-constexpr int kNoThread = 1;
-
 // call(...call, id): as callSync, on a warmer; completes with `id`, which is less than 0. Returns 0
 // or, when it could not be started, -errno or kNoThread.
 Napi::Value call(const Napi::CallbackInfo& info) {
@@ -417,6 +454,8 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports["movers"] = Napi::Function::New<movers>(env);
   exports["openCached"] = Napi::Function::New<open_cached>(env);
   exports["openPlain"] = Napi::Function::New<open_plain>(env);
+  exports["keepAlive"] = Napi::Function::New<keep_alive>(env);
+  exports["open"] = Napi::Function::New<open_later>(env);
   exports["inspect"] = Napi::Function::New<inspect_descriptor>(env);
   exports["seek"] = Napi::Function::New<seek>(env);
   exports["adopt"] = Napi::Function::New<adopt>(env);

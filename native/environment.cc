@@ -70,6 +70,10 @@ void Environment::expect_event() {
   if (expected_events_++ == 0) napi_ref_threadsafe_function(callback_.Env(), channel_);
 }
 
+void Environment::expect_event_no_more() {
+  if (--expected_events_ == 0) napi_unref_threadsafe_function(callback_.Env(), channel_);
+}
+
 void Environment::on_event(napi_env env, napi_value, void* environment, void*) {
   // A null env: the environment is going, and with it everything that would have been told.
   if (env != nullptr) static_cast<Environment*>(environment)->deliver(env);
@@ -81,9 +85,10 @@ void Environment::deliver(Napi::Env env) {
     std::lock_guard<std::mutex> lock(mutex_);
     events.swap(events_);
   }
-  for (const Event& event : events) {
+  for (Event& event : events) {
     Napi::HandleScope scope(env);
-    if (--expected_events_ == 0) napi_unref_threadsafe_function(env, channel_);
+    if (event.expected) expect_event_no_more();
+    if (event.opened) event.value = hold(std::move(*event.opened));
     report(event);
     napi_value residual = env.Undefined();
     if (!event.residual.empty())
@@ -136,6 +141,12 @@ int Environment::hold(UniqueFd fd, const FileFacts& facts, bool share) {
   held.shared = share;
   if (share) descriptors_[inode] = number;
   return number;
+}
+
+// A regular file is held together with whatever else has it open from a path.
+int Environment::hold(OpenedFile opened) {
+  report(opened.facts);
+  return hold(std::move(opened.fd), opened.facts, opened.facts.kind == FileKind::regular);
 }
 
 std::shared_ptr<const File> Environment::file(int fd) const {

@@ -24,6 +24,11 @@ class Environment : public Client, public std::enable_shared_from_this<Environme
   // And of a file.
   enum FactsField { kKind, kSize, kSizeKnown };
 
+  struct OpenedFile {
+    UniqueFd fd;
+    FileFacts facts;
+  };
+
   struct Event {
     double id;  // a transfer's id, or less than 0: that of a bare call
     Outcome outcome;
@@ -34,6 +39,9 @@ class Environment : public Client, public std::enable_shared_from_this<Environme
     bool at_file_end = false;
     bool source_failed = false;
     std::vector<uint8_t> residual{};
+    bool expected = true;  // by expect_event()
+    // A file that is held from this event on, and is its value; closed should it never get there.
+    std::shared_ptr<OpenedFile> opened{};
   };
 
   static std::shared_ptr<Environment> create(Napi::Env env);
@@ -49,10 +57,13 @@ class Environment : public Client, public std::enable_shared_from_this<Environme
   void report(const Event& event);
   void report(const FileFacts& facts);
   void expect_event();  // one more is on its way: the event loop stays alive for it
+  void expect_event_no_more();
 
   // Files by descriptor. hold() takes ownership of `fd`; with `share`, a file that is held already
   // is used once more in its place. Returns the descriptor to use; release() it as often as held.
   int hold(UniqueFd fd, const FileFacts& facts, bool share);
+  // The same for what has been opened from a path, whose facts it reports.
+  int hold(OpenedFile opened);
   std::shared_ptr<const File> file(int fd) const;
   void release(int fd);
 

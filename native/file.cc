@@ -60,7 +60,9 @@ File::~File() {
   if (!closers().submit(device_, [fd] { UniqueFd(fd).reset(); })) UniqueFd(fd).reset();
 }
 
-int File::close() { return owner_ ? sys::close(owner_.release()).error : 0; }
+int File::close() {
+  return owner_ ? sys::close(owner_.release()).error : 0;
+}
 
 FileSystem File::system() const {
   if (!is_borrowed()) return system_;

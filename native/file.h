@@ -28,8 +28,8 @@ class File {
   // The same open file by a descriptor of its own. Null, and an errno, if none is to be had.
   std::shared_ptr<File> duplicate(int* error) const;
 
-  // Closes it at once, on this thread, for the errno that close(2) may have; 0 if there is none. For
-  // the only holder of what has been written to, where waiting is nobody's loss.
+  // Closes it at once, on this thread, for the errno that close(2) may have; 0 if there is none.
+  // For the only holder of what has been written to, where waiting is nobody's loss.
   int close();
 
   int fd() const { return fd_; }
