@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "residency.h"
+
 namespace zerocopy {
 namespace {
 
@@ -34,10 +36,26 @@ int CopyTransfer::own() {
   return duplicate(&sink_.fd, &own_sink_);
 }
 
+// Of a file on another device than the sink's.
+bool CopyTransfer::is_across() const {
+  return index_ < segments_.size() && current().file && current().file->device() != sink_.device;
+}
+
+// Whether the source is to be asked where its next data is.
+bool CopyTransfer::looks_for_data() const {
+  return sink_.holes == Holes::kept && within_ >= data_until_ && within_ < current().length;
+}
+
+// On which the next step may block.
+uint64_t CopyTransfer::device() const {
+  return is_across() && looks_for_data() ? current().file->device() : sink_.device;
+}
+
 Outcome CopyTransfer::step(uint64_t budget) {
   Outcome outcome = Outcome::done;
+  if (is_across() && looks_for_data()) return skip_hole(&outcome) ? Outcome::again : outcome;
   while (index_ < segments_.size()) {
-    if (budget == 0) return Outcome::again;
+    if (budget == 0 || (is_across() && looks_for_data())) return Outcome::again;
     const bool moved =
         current().file ? copy_file(&budget, &outcome) : write_memory(&budget, &outcome);
     if (!moved) return outcome;
@@ -59,14 +77,19 @@ bool CopyTransfer::write_memory(uint64_t* budget, Outcome* outcome) {
 
 bool CopyTransfer::copy_file(uint64_t* budget, Outcome* outcome) {
   const bool skip = sink_.holes == Holes::kept;
-  if (skip && within_ >= data_until_ && !skip_hole(outcome)) return false;
+  if (looks_for_data() && !skip_hole(outcome)) return false;
   if (within_ == current().length) {  // all of it has been a hole
     advance(0);
     return true;
   }
   const uint64_t until = skip ? data_until_ : current().length;
+  uint64_t count = std::min(*budget, until - within_);
+  if (!may_read(&count)) {
+    *outcome = Outcome::cold;
+    return false;
+  }
   Call call = Call::none;
-  const sys::Result copied = copy_some(std::min(*budget, until - within_), &call);
+  const sys::Result copied = copy_some(count, &call);
   if (copied.ok() && copied.value > 0) {
     const auto bytes = static_cast<uint64_t>(copied.value);
     way_has_moved_ = true;
@@ -100,6 +123,31 @@ bool CopyTransfer::try_next_way() {
   way_has_moved_ = false;
   fail(Call::none, 0);
   return true;
+}
+
+// Whether the next bytes may be read, up to `count`, without a wait for another disk than the
+// sink's.
+bool CopyTransfer::may_read(uint64_t* count) {
+  const Segment& segment = current();
+  const bool reads = way_ != Way::copy_file_range || segment.length == Segment::kToTheEnd;
+  if (!is_across() || !reads) return true;
+  if (within_ >= warm_until_) {
+    const Residency residency = probe_residency(*segment.file, segment.offset + within_, *count);
+    if (residency == Residency::cold) return false;
+    if (residency == Residency::unknown && may_be_slow(*segment.file)) return false;
+    warm_until_ = within_ + *count;
+  }
+  *count = std::min(*count, warm_until_ - within_);
+  return true;
+}
+
+FileRange CopyTransfer::cold_range() const {
+  const Segment& segment = current();
+  return {segment.file, segment.offset + within_, std::min(segment.length - within_, kStepBytes)};
+}
+
+void CopyTransfer::warmed() {
+  warm_until_ = within_ + cold_range().length;
 }
 
 // To where the source has data again.
@@ -213,6 +261,7 @@ void CopyTransfer::advance(uint64_t bytes) {
   ++index_;
   within_ = 0;
   data_until_ = 0;
+  warm_until_ = 0;
   way_ = first_way();
   way_has_moved_ = false;
 }

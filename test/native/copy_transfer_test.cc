@@ -746,7 +746,7 @@ TEST_CASE("holes are asked for once a stretch, and steps are in budget") {
     if (whence == SEEK_DATA || whence == SEEK_HOLE) ++asked;
     return kernel.seek(fd, offset, whence);
   });
-  TestFile sink(0);
+  TestFile sink(0, sparse.file.device());
   CopyTransfer transfer(empty_sink(sink), gather(sparse.file.range(0, sparse.size)));
   uint64_t steps = 1;
   for (; transfer.step(1000) == Outcome::again; ++steps) {
@@ -755,6 +755,71 @@ TEST_CASE("holes are asked for once a stretch, and steps are in budget") {
   CHECK(steps == sparse.data_bytes / 1000 + 1);  // holes cost nothing
   CHECK(asked == 6);
   CHECK(difference(content_of(sink.fd()), content_of(sparse.file.fd())) == "");
+}
+
+TEST_CASE("from another device holes are asked for, and data is warmed, on that device's time") {
+  DescriptorGuard guard;
+  Sparse sparse(false);
+  TestFile sink(0);
+  const Bytes header = pattern(1'000'000, 10);
+  std::vector<std::string> calls;
+  Seam<&Calls::seek> seeks([&](int fd, off_t offset, int whence) {
+    if (whence == SEEK_DATA) calls.push_back("look");
+    return kernel.seek(fd, offset, whence);
+  });
+  Seam<&Calls::copy_file_range> copies(
+      [&](int, loff_t*, int, loff_t*, size_t) -> ssize_t { return fail_with(EXDEV); });
+  Seam<&Calls::sendfile> sends([&](int out_fd, int in_fd, off_t* offset, size_t count) {
+    calls.push_back("copy");
+    return kernel.sendfile(out_fd, in_fd, offset, count);
+  });
+  int cold = 0;
+  std::unique_ptr<AllCold> everything_cold;
+  std::unique_ptr<AllResident> nothing_cold;
+  SUBCASE("cold") {
+    everything_cold = std::make_unique<AllCold>();
+  }
+  SUBCASE("resident") {
+    nothing_cold = std::make_unique<AllResident>();
+  }
+  CopyTransfer transfer(empty_sink(sink),
+                        gather(memory(header), sparse.file.range(0, sparse.size)));
+  for (Outcome outcome = Outcome::again; outcome != Outcome::done;) {
+    const uint64_t device = transfer.device();
+    const size_t before = calls.size();
+    outcome = transfer.step(30'000);
+    for (size_t i = before; i < calls.size(); ++i)
+      CHECK(device == (calls[i] == "look" ? sparse.file.device() : sink.device()));
+    if (outcome != Outcome::cold) continue;
+    ++cold;
+    CHECK(transfer.cold_range().file == sparse.file.file());
+    CHECK(transfer.cold_range().length <= kStepBytes);
+    transfer.warmed();
+  }
+  CHECK(transfer.transferred() == sparse.size + 10);
+  CHECK(std::count(calls.begin(), calls.end(), "look") == 3);
+  CHECK(cold == (everything_cold ? 3 : 0));
+  const Bytes expected = concatenation({header, content_of(sparse.file.fd())});
+  CHECK(difference(content_of(sink.fd()), expected) == "");
+}
+
+TEST_CASE("what is on the sink's own device, or may not have to be read, is not warmed") {
+  DescriptorGuard guard;
+  AllCold cold;
+  TestFile source(100'000);
+  SUBCASE("another device, whose blocks may be shared") {
+    TestFile sink(0);
+    CopyTransfer transfer(empty_sink(sink), gather(source.range(0, 100'000)));
+    CHECK(transfer.step() == Outcome::again);  // holes have been looked for
+    CHECK(transfer.step() == Outcome::done);
+  }
+  SUBCASE("the same device, by reading") {
+    Seam<&Calls::copy_file_range> copies(
+        [&](int, loff_t*, int, loff_t*, size_t) -> ssize_t { return fail_with(EINVAL); });
+    TestFile sink(0, source.device());
+    CopyTransfer transfer(empty_sink(sink), gather(source.range(0, 100'000)));
+    CHECK(transfer.step() == Outcome::done);
+  }
 }
 
 TEST_CASE("a file system that knows nothing of holes has none") {

@@ -541,6 +541,51 @@ TEST_CASE("cancelled while a warmer runs its step, a transfer ends after that st
   CHECK(recorder->count() == 1);
 }
 
+TEST_CASE("a dead source keeps no warmer of the device that is copied to") {
+  constexpr int kDead = 3 * Warmers::kMaxWarmersPerDevice;
+  Engine& engine = started_engine(2);
+  DescriptorGuard guard;
+  Seam<&Calls::copy_file_range> copies(
+      [](int, loff_t*, int, loff_t*, size_t) -> ssize_t { return fail_with(EXDEV); });
+  AllCold cold;
+  TestFile source(100'000);
+  Gate disk;
+  Seam<&Calls::read> reads([&](int fd, void* buffer, size_t count, off_t offset) {
+    if (fd == source.fd()) disk.wait();
+    return kernel.read(fd, buffer, count, offset);
+  });
+  const uint64_t sinks = 4714;
+  const auto recorder = new_recorder();
+  std::vector<std::unique_ptr<TestFile>> files;
+  std::vector<TransferId> ids;
+  for (int i = 0; i < kDead; ++i) {
+    files.push_back(std::make_unique<TestFile>(0, sinks));
+    ids.push_back(submit_copy(engine, gather(source.range(0, 100'000)), *files.back(), recorder));
+  }
+  CHECK(disk.reached_by(Warmers::kMaxWarmersPerDevice));
+  // Another writes to the same device.
+  TestFile other(0, sinks);
+  Channel channel(Kind::unix_stream);
+  channel.put_all(pattern(0, 5000));
+  channel.close_in();
+  const TransferId id = submit_splice(engine, channel.source(), file_end(other), recorder);
+  check_done(recorder->wait_for(id), 5000, Backend::splice);
+  CHECK(disk.arrivals() == Warmers::kMaxWarmersPerDevice);
+  // What waits for a disk, and writes nothing, ends at once.
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (i % 2 == 1) continue;
+    CHECK(eventually([&] { return engine.cancel(ids[i]), recorder->count(ids[i]) == 1; }));
+    CHECK(recorder->wait_for(ids[i]).outcome == Outcome::cancelled);
+    CHECK(recorder->wait_for(ids[i]).transferred == 0);
+  }
+  disk.open();
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (i % 2 == 0) continue;
+    check_done(recorder->wait_for(ids[i]), 100'000, Backend::read);
+    CHECK(difference(content_of(files[i]->fd()), pattern(0, 100'000)) == "");
+  }
+}
+
 TEST_CASE("cancelled while it waits for its source, a transfer ends at once and takes no more") {
   Engine& engine = started_engine(2);
   DescriptorGuard guard;
