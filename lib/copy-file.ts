@@ -5,6 +5,7 @@ import * as os from 'node:os';
 import { promisify } from 'node:util';
 import { systemError, TransferError } from './errors';
 import { openPath, parseFile } from './file';
+import type { OwnFile } from './file-sink';
 import { addon } from './native';
 import type { Backend, Progress, TransferOptions, TransferResult } from './options';
 import { parseArguments } from './options';
@@ -72,15 +73,19 @@ export async function copyFile(
     } as const;
     throw new TransferError('The operation was aborted', details);
   };
+  let result: TransferResult;
   try {
-    return await copy.run(throwIfAborted);
+    result = await copy.run(throwIfAborted);
   } catch (error) {
-    await copy.undo();
+    await copy.cleanUp();
     throw asTransferError(error as NodeJS.ErrnoException, way);
-  } finally {
-    await copy.close();
   }
+  await copy.close();
+  return result;
 }
+
+/** Of the copies to disks that don't answer, which nobody waits for. */
+let lastCleanUp: Promise<void> = Promise.resolve();
 
 class Copy {
   readonly #from: string;
@@ -92,6 +97,7 @@ class Copy {
   #sink: number | undefined;
   /** The sink's path, if this call has made it. */
   #made: string | undefined;
+  #target: OwnFile | undefined;
 
   constructor(
     from: string,
@@ -128,13 +134,13 @@ class Copy {
 
     const args = parseArguments(source, sink, this.#options);
     // A size that means nothing (/proc) says nothing of holes either.
-    const holes = this.#keepHoles && facts.size > 0n ? 'kept' : 'filled';
+    if (isFile) this.#target = { holes: this.#keepHoles && facts.size > 0n ? 'kept' : 'filled' };
     args.sink = {
       kind: 'file',
       file: sink,
       offset: isFile ? 0 : undefined,
       flags: 'w',
-      ...(isFile && { ours: { holes } }),
+      ...(this.#target && { ours: this.#target }),
     };
     const result = await move(args);
     if (isFile) {
@@ -171,8 +177,17 @@ class Copy {
     }
   }
 
+  /** After a failure. */
+  async cleanUp(): Promise<void> {
+    const clean = () => this.#undo().finally(() => this.close());
+    if (!this.#target?.abandoned) return await clean();
+    // One after the other: each takes one of the few threads that Node has, for as long as the disk
+    // doesn't answer.
+    lastCleanUp = lastCleanUp.then(clean).catch(() => {});
+  }
+
   /** No half a file is left where there was none. */
-  async undo(): Promise<void> {
+  async #undo(): Promise<void> {
     if (this.#made === undefined) return;
     // Whatever somebody has put in its place meanwhile stays.
     const ours = this.#sink !== undefined && (await fstat(this.#sink, { bigint: true }));

@@ -8,6 +8,7 @@ import { openPath } from './file';
 import type { Flow, Turn } from './lease';
 import { addon, type Completion, type FileEndpoint, type NativeSegments } from './native';
 import type { Fallback } from './options';
+import { PATIENCE_MS } from './patience';
 import type { OpenRange, OpenSource } from './source';
 import { valueError } from './validate';
 
@@ -20,8 +21,15 @@ export interface ParsedFileSink {
   file: string | number;
   offset: number | undefined;
   flags: string;
-  /** Of a descriptor: that it is ours alone, and what becomes of holes in the source. */
-  ours?: { holes: FileEndpoint['holes'] };
+  /** Of a descriptor that is ours alone. */
+  ours?: OwnFile;
+}
+
+export interface OwnFile {
+  /** What becomes of holes in the source. */
+  holes: FileEndpoint['holes'];
+  /** Set where what is written to it has been abandoned: its disk doesn't answer. */
+  abandoned?: boolean;
 }
 
 type Done = (error?: Error | null) => void;
@@ -43,6 +51,7 @@ export class FileSink implements Turn {
   #fallback: Fallback | undefined;
   #written = 0;
   #id = 0;
+  #impatience: NodeJS.Timeout | undefined;
   #writing = false;
   #afterWrite: (() => void) | undefined;
   #abandoned = false;
@@ -164,6 +173,7 @@ export class FileSink implements Turn {
     };
     this.#id = start(native, sink, (completion) => {
       this.#id = 0;
+      clearTimeout(this.#impatience);
       this.#written += completion.value;
       ended(completion);
     });
@@ -181,7 +191,14 @@ export class FileSink implements Turn {
   }
 
   cancel(): void {
-    addon.native?.cancel(this.#id);
+    const { native } = addon;
+    const id = this.#id;
+    if (id === 0) return;
+    native?.cancel(id);
+    this.#impatience ??= setTimeout(() => {
+      if (this.#sink.ours) this.#sink.ours.abandoned = true;
+      native?.abandon(id);
+    }, PATIENCE_MS);
   }
 
   write(chunk: Uint8Array, done: Done): void {

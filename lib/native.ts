@@ -160,6 +160,7 @@ interface Binding {
     length: number,
   ): boolean;
   cancel(id: number): void;
+  abandon(id: number): void;
   transferred(id: number): number;
   callSync(kind: number, ...call: CallArguments): number;
   call(kind: number, ...call: [...CallArguments, id: number]): number;
@@ -356,6 +357,14 @@ export class Native {
 
   cancel(id: number): void {
     this.#binding.cancel(id);
+  }
+
+  /**
+   * Ends a transfer that has been cancelled, and doesn't end since the disk that it writes to doesn't
+   * answer.
+   */
+  abandon(id: number): void {
+    this.#binding.abandon(id);
   }
 
   transferred(id: number): number {

@@ -347,6 +347,10 @@ void cancel(const Napi::CallbackInfo& info) {
   Engine::instance().cancel(static_cast<TransferId>(offset_argument(info, 0)));
 }
 
+void abandon(const Napi::CallbackInfo& info) {
+  Engine::instance().abandon(static_cast<TransferId>(offset_argument(info, 0)));
+}
+
 Napi::Value transferred(const Napi::CallbackInfo& info) {
   const auto id = static_cast<TransferId>(offset_argument(info, 0));
   return number(info.Env(), static_cast<double>(Engine::instance().transferred(id)));
@@ -469,6 +473,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports["copy"] = Napi::Function::New<copy>(env);
   exports["sendNow"] = Napi::Function::New<send_now>(env);
   exports["cancel"] = Napi::Function::New<cancel>(env);
+  exports["abandon"] = Napi::Function::New<abandon>(env);
   exports["transferred"] = Napi::Function::New<transferred>(env);
   exports["call"] = Napi::Function::New<call>(env);
   exports["callSync"] = Napi::Function::New<call_sync>(env);

@@ -69,7 +69,7 @@ class CopyTransfer : public Transfer {
   uint64_t warm_until_ = 0;  // up to here, within it, reading doesn't wait for a disk
   Way way_;
   bool way_has_moved_ = false;  // bytes of the current segment
-  Backend backend_ = Backend::copy_file_range;
+  std::atomic<Backend> backend_{Backend::copy_file_range};
   bool backend_known_ = false;
   sys::Memory buffer_;
 };

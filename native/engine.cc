@@ -165,6 +165,25 @@ void Engine::cancel(const TaskRef& task) {
   settle(task, std::move(lock), Outcome::cancelled);
 }
 
+void Engine::abandon(TransferId id) {
+  const TaskRef task = find(id);
+  if (!task) return;
+  std::unique_lock<std::mutex> lock(task->mutex);
+  if (task->state != State::running || !task->may_block || !task->cancelled) return;
+  task->state = State::done;
+  task->transferred = task->transfer->transferred();
+  // Its runner destroys it.
+  Transfer& transfer = *task->transfer;
+  const Completion completion{
+      id, Outcome::cancelled, task->transferred, transfer.backend(), Call::none, 0};
+  if (task->source_registered)
+    sys::epoll_control(epoll_, EPOLL_CTL_DEL, transfer.source_fd(), 0, 0);
+  transfer.abandon();
+  lock.unlock();
+  forget(task);
+  task->client->complete(completion);
+}
+
 void Engine::settle(const TaskRef& task, std::unique_lock<std::mutex> lock, Outcome outcome) {
   task->state = State::done;
   std::unique_ptr<Transfer> transfer = std::move(task->transfer);
@@ -182,15 +201,7 @@ void Engine::settle(const TaskRef& task, std::unique_lock<std::mutex> lock, Outc
                         transfer->error(),
                         transfer->source_failed(),
                         std::move(residual)};
-  {
-    std::lock_guard<std::mutex> slots_lock(slots_mutex_);
-    const uint32_t index = static_cast<uint32_t>(task->id & kSlotMask);
-    Slot& slot = slots_[index];
-    slot.task = nullptr;
-    slot.last_transferred = task->transferred;
-    slot.generation = next(slot.generation);
-    free_slots_.push_back(index);
-  }
+  forget(task);
   // Before the close: the socket stays open in Node, and a closed duplicate of an open socket
   // still delivers its events.
   if (task->source_registered)
@@ -198,6 +209,17 @@ void Engine::settle(const TaskRef& task, std::unique_lock<std::mutex> lock, Outc
   if (task->sink_registered) sys::epoll_control(epoll_, EPOLL_CTL_DEL, transfer->sink_fd(), 0, 0);
   transfer.reset();
   task->client->complete(std::move(completion));
+}
+
+// Its slot is another's from here on.
+void Engine::forget(const TaskRef& task) {
+  std::lock_guard<std::mutex> lock(slots_mutex_);
+  const uint32_t index = static_cast<uint32_t>(task->id & kSlotMask);
+  Slot& slot = slots_[index];
+  slot.task = nullptr;
+  slot.last_transferred = task->transferred;
+  slot.generation = next(slot.generation);
+  free_slots_.push_back(index);
 }
 
 void Engine::enqueue(TaskRef task) {
@@ -321,6 +343,11 @@ void Engine::run(const TaskRef& task, State expected) {
   lock.unlock();
   const Outcome outcome = task->transfer->step(others_wait() ? kStepBytes : kStepBytesAlone);
   lock.lock();
+  if (task->state == State::done) {  // abandoned
+    const std::unique_ptr<Transfer> transfer = std::move(task->transfer);
+    lock.unlock();
+    return;
+  }
   const bool waits = outcome == Outcome::wait_readable || outcome == Outcome::wait_writable;
   const bool ended = !waits && outcome != Outcome::again && outcome != Outcome::cold;
   if (ended || task->cancelled) {

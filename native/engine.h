@@ -83,6 +83,11 @@ class Engine {
   // as cancelled, if it hasn't ended by then.
   void cancel(TransferId id);
 
+  // Ends one that has been cancelled, and whose step still runs since the disk that it writes to
+  // doesn't answer. What is on its way to the disk may still be written; what has been taken from
+  // the source for that is lost.
+  void abandon(TransferId id);
+
   // Cancels all that a client has submitted.
   void cancel_all(const Client* client);
 
@@ -140,6 +145,7 @@ class Engine {
   void warm_up(const TaskRef& task, std::unique_lock<std::mutex> lock);
   void cancel(const TaskRef& task);
   void settle(const TaskRef& task, std::unique_lock<std::mutex> lock, Outcome outcome);
+  void forget(const TaskRef& task);
 
   std::mutex start_mutex_;
   int wanted_movers_ = 0;

@@ -35,7 +35,9 @@ Outcome SpliceTransfer::move(uint64_t budget) {
   any_in_step_ = false;
   for (;;) {
     bool moved;
-    if (has_head()) {
+    if (is_abandoned()) {
+      return Outcome::again;
+    } else if (has_head()) {
       moved = send_head(&outcome);
     } else if (in_pipe_ > 0) {
       moved = drain(&outcome);
@@ -49,6 +51,14 @@ Outcome SpliceTransfer::move(uint64_t budget) {
     if (!moved) return outcome;
     any_in_step_ = true;
   }
+}
+
+// What is spliced to the sink directly may block there with the source in hand: that it keeps.
+void SpliceTransfer::abandon() {
+  Transfer::abandon();
+  if (is_direct()) return;
+  std::lock_guard<std::mutex> lock(source_mutex_);
+  own_source_.reset();
 }
 
 bool SpliceTransfer::send_head(Outcome* outcome) {
@@ -83,6 +93,8 @@ bool SpliceTransfer::fill(uint64_t* budget, Outcome* outcome) {
       return false;
     }
   }
+  std::lock_guard<std::mutex> lock(source_mutex_);
+  if (is_abandoned()) return true;
   const uint64_t wanted = std::min(left_, *budget);
   sys::Result taken = sys::splice(source_.fd, nullptr, pipe_.write.get(), nullptr, wanted, kFlags);
   if (taken.error == EAGAIN && may_be_stuck()) {

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "pipe_pool.h"
@@ -38,6 +39,7 @@ class SpliceTransfer : public Transfer {
   int sink_fd() const override { return sink_.fd; }
   bool may_block() const override { return sink_.kind == Endpoint::file; }
   uint64_t device() const override { return sink_.device; }
+  void abandon() override;
   Backend backend() const override { return Backend::splice; }
   std::vector<uint8_t> residual() override;
 
@@ -59,6 +61,7 @@ class SpliceTransfer : public Transfer {
   End source_;
   End sink_;
   UniqueFd own_source_;
+  std::mutex source_mutex_;  // between abandon() and the calls that use it, which don't block
   UniqueFd own_sink_;
   std::shared_ptr<File> own_file_;  // the same of a file
   std::vector<uint8_t> head_;

@@ -222,11 +222,13 @@ export async function procFile(): Promise<TestFile> {
   const env = Object.fromEntries(
     names.map((name, i) => [name, pattern(50_000 + i, i).toString('hex')]),
   );
-  const child = spawn('/bin/sleep', ['600'], { env, stdio: 'ignore' });
+  const child = spawn('/bin/cat', { env, stdio: ['pipe', 'pipe', 'ignore'] });
   onTestFinished(() => {
     child.kill('SIGKILL');
   });
-  await once(child, 'spawn');
+  // When it answers it has been loaded: what /proc tells of it changes no more.
+  child.stdin.write('.');
+  await once(child.stdout, 'data');
   const content = Buffer.from(names.map((name) => `${name}=${env[name]}\0`).join(''));
   const file = `/proc/${child.pid}/environ`;
   expectContent(file, content); // or else this kernel does not do what the tests rest upon

@@ -586,6 +586,74 @@ TEST_CASE("a dead source keeps no warmer of the device that is copied to") {
   }
 }
 
+TEST_CASE("abandoned while a disk doesn't answer, a transfer ends, and begins no other call") {
+  Engine& engine = started_engine(2);
+  DescriptorGuard guard;
+  const int registered = registrations();
+  TestFile file(0), source(100'000);
+  const auto recorder = new_recorder();
+  Gate disk;
+  std::atomic<int> calls{0};
+  std::atomic<int> back{0};
+  Seam<&Calls::splice> splices(
+      [&](int in, loff_t* from, int out, loff_t* to, size_t count, unsigned flags) {
+        if (!to) return kernel.splice(in, from, out, to, count, flags);
+        ++calls;
+        // The first time it answers.
+        if (calls > 1) disk.wait();
+        const ssize_t moved = kernel.splice(in, from, out, to, count, flags);
+        ++back;
+        return moved;
+      });
+  Seam<&Calls::copy_file_range> copies([&](int in, loff_t* from, int out, loff_t* to, size_t) {
+    ++calls;
+    if (calls > 1) disk.wait();
+    const ssize_t copied = kernel.copy_file_range(in, from, out, to, 1000);
+    ++back;
+    return copied;
+  });
+  Channel channel(Kind::tcp);
+  TransferId id;
+  bool from_socket = false;
+  SUBCASE("a stream into a file") {
+    from_socket = true;
+    id = submit_splice(engine, channel.source(), file_end(file), recorder);
+    channel.put_all(pattern(0, 1000));
+    CHECK(eventually([&] { return engine.transferred(id) == 1000; }));
+    channel.put_all(pattern(1000, 1000));
+  }
+  SUBCASE("a copy") {
+    id = submit_copy(engine, gather(source.range(0, 100'000)), file, recorder);
+  }
+  CHECK(disk.reached_by(1));
+  CHECK(engine.transferred(id) == 1000);
+  engine.abandon(id);  // not cancelled before
+  CHECK(recorder->count() == 0);
+  engine.cancel(id);
+  CHECK(recorder->count() == 0);
+  engine.abandon(id);
+  CHECK(recorder->count(id) == 1);
+  engine.abandon(id);
+  engine.cancel(id);
+  const Completion completion = recorder->wait_for(id);
+  CHECK(completion.outcome == Outcome::cancelled);
+  CHECK(completion.transferred == 1000);
+  CHECK(completion.residual.empty());
+  CHECK(engine.transferred(id) == 1000);
+  CHECK(registrations() == registered);
+  if (from_socket) {
+    // The other end hears of it as soon as whoever owns the socket closes it.
+    channel.close_out();
+    pollfd gone{channel.in(), POLLIN, 0};
+    CHECK(::poll(&gone, 1, 60'000) == 1);
+  }
+  disk.open();
+  CHECK(eventually([&] { return back == 2; }));
+  CHECK(difference(content_of(file.fd()), pattern(0, 2000)) == "");
+  CHECK(calls == 2);
+  CHECK(recorder->count() == 1);
+}
+
 TEST_CASE("cancelled while it waits for its source, a transfer ends at once and takes no more") {
   Engine& engine = started_engine(2);
   DescriptorGuard guard;

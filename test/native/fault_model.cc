@@ -182,9 +182,10 @@ class Rules {
     return false;
   }
 
-  // To warm a range any byte of each page is read; to copy it, all of them.
+  // To warm a range one byte of each page is read; to copy it, all of them.
   Effect of_reading() const {
-    if (flow_.movement != Movement::copy) return kGoesOn;
+    const bool only_warms = flow_.movement != Movement::copy || event_.arguments.count == 1;
+    if (only_warms) return kGoesOn;
     if (is_error()) return ends(failure(Call::read, fault_.error));
     if (is_zero() && flow_.to_the_end) return {Ending{Outcome::done}, true, true};
     return is_zero() ? ends({Outcome::truncated}) : kGoesOn;
