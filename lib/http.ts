@@ -25,8 +25,9 @@ import {
   whyNoDescriptor,
   writeMarker,
 } from './lease';
-import { type Completion, type NativeSegments, Outcome } from './native';
+import { addon, type Completion, type NativeSegments, Outcome } from './native';
 import type { Fallback } from './options';
+import { inTime } from './patience';
 import { SharedListener } from './shared-listener';
 
 type Done = (error?: Error | null) => void;
@@ -330,7 +331,8 @@ class FramedTurn implements Turn {
         if (stopped) ended({ ...completion, outcome: Outcome.cancelled, value: this.#before });
       } else if (chunk && outcome !== Outcome.truncated && !hasLostSocket(completion)) {
         // What has begun must be brought to its end, or the client takes the next bytes for it.
-        restOf(chunk, within).then(
+        const rest = this.#turn.isGone ? Promise.reject() : restOf(chunk, within);
+        rest.then(
           (rest) => {
             this.#turn.putFirst(rest);
             end(chunk.length);
@@ -441,6 +443,9 @@ async function restOf(chunk: Piece, within: number): Promise<Buffer> {
 }
 
 async function read(range: { fd: number; at: number; length: number }, from: number) {
+  // On no thread of Node's, which has few of them, and not for ever: it may be a disk that has died.
+  const warmed = addon.native?.warm(range.fd, range.at + from, range.length - from);
+  if (warmed) await inTime(warmed.catch(() => {})); // without a thread it is read all the same
   const buffer = Buffer.allocUnsafe(range.length - from);
   for (let filled = 0; filled < buffer.length; ) {
     const bytes = await new Promise<number>((resolve, reject) => {

@@ -367,6 +367,11 @@ export class LeaseTurn implements Turn {
     this.#done = done;
   }
 
+  /** Whether nothing that is written arrives any more. */
+  get isGone(): boolean {
+    return this.#sink.destroyed;
+  }
+
   move(_segments: NativeSegments, _ended: (completion: Completion) => void): Fallback | undefined {
     return noHandle('sink');
   }

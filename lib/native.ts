@@ -132,6 +132,7 @@ interface Binding {
   duplicate(fd: number): number;
   release(fd: number): void;
   surrender(fd: number): number;
+  warm(fd: number, offset: number, length: number, id: number): number;
   mayBlock(fd: number): boolean;
   isAppending(fd: number): boolean;
   send(sinkFd: number, sinkKind: number, segments: NativeSegments): number;
@@ -286,6 +287,17 @@ export class Native {
     const plain = this.#binding.surrender(fd);
     if (plain < 0) throw systemError(-plain, 'dup');
     return plain;
+  }
+
+  /**
+   * Brings a range of a file into the page cache. 0 or -errno. No event loop stays alive for it.
+   * Rejects where there is no thread.
+   */
+  warm(fd: number, offset: number, length: number): Promise<number> {
+    return this.#later(
+      (id) => this.#binding.warm(fd, offset, length, id),
+      (result) => result,
+    );
   }
 
   mayBlock(fd: number): boolean {

@@ -312,8 +312,8 @@ export class ReadStream extends NodesReadStream {
       this.#backend ??= end.backend;
       this.#setPosition(offset + end.moved);
     }
+    if (end.truncated && sink && isMessage(sink)) this.#breakOff(sink);
     if (this.destroyed) return this.#afterStretch?.();
-    if (end.truncated && sink && isMessage(sink)) return this.#breakOff(sink);
     if (end.atFileEnd) {
       this.#pushEnd();
     } else if (end.fallback) {
@@ -332,9 +332,25 @@ export class ReadStream extends NodesReadStream {
       this.#readOrdinarily(size, sizeUnknown());
     } else if (this.#isAtEnd()) {
       this.#pushEnd(); // whatever there is against going on
+    } else if (this.#hasNoReader()) {
+      this.#afterClaims(() => this._read(size));
     } else {
       this._read(size);
     }
+  }
+
+  /** Not before it is known whether anybody still reads: the disk may be one that has died. */
+  #afterClaims(read: () => void): void {
+    setImmediate(() => {
+      if (!this.destroyed) read();
+    });
+  }
+
+  #hasNoReader(): boolean {
+    const { pipes } = this.#internals._readableState;
+    return (
+      pipes.length === 0 && this.listenerCount('data') === 0 && this.listenerCount('readable') === 0
+    );
   }
 
   #isAtEnd(): boolean {
@@ -356,7 +372,7 @@ export class ReadStream extends NodesReadStream {
   #breakOff(sink: Parameters<typeof breakOff>[0]): void {
     const error = new SourceTruncatedError();
     // fs ends such a stream without an error: nobody who doesn't listen must be hit by one.
-    this.destroy(this.listenerCount('error') > 0 ? error : undefined);
+    if (!this.destroyed) this.destroy(this.listenerCount('error') > 0 ? error : undefined);
     breakOff(sink, error);
   }
 

@@ -325,8 +325,11 @@ class Transfer implements Job {
     // `read` only where all that was of files went so.
     if (this.#backend === 'read' || !this.#legsEnded++) this.#backend = backend;
     if (outcome === Outcome.done) return next();
+    const truncated = outcome === Outcome.truncated ? new SourceTruncatedError() : undefined;
+    // Whoever interrupted it: the length of the message, or of a chunk, had been promised.
+    if (truncated && this.#interruption) this.#breakOff(truncated);
     if (this.#interruption) return this.#fail(this.#interruption);
-    if (outcome === Outcome.truncated) return this.#fail(new SourceTruncatedError());
+    if (truncated) return this.#fail(truncated);
     if (outcome === Outcome.unsupported) return this.#unsupported(completion);
     const error = systemError(errno, call);
     if (isSocketError(error)) this.#failBySink(error);
@@ -414,9 +417,7 @@ class Transfer implements Job {
     if (this.#settled) return;
     this.#letGo();
     this.#fileSink?.abandon();
-    const { sink } = this.#arguments;
-    const promised = failure instanceof SourceTruncatedError && sink.kind === 'stream';
-    if (promised && isMessage(sink.stream)) breakOff(sink.stream, failure);
+    if (failure instanceof SourceTruncatedError) this.#breakOff(failure);
     this.#turn?.release(sinkError);
     const error = new TransferError(failure.message, {
       // An error without a code is somebody's own, given to destroy().
@@ -429,6 +430,11 @@ class Transfer implements Job {
       residual,
     });
     this.#settle(() => this.#reject(error));
+  }
+
+  #breakOff(error: Error): void {
+    const { sink } = this.#arguments;
+    if (sink.kind === 'stream' && isMessage(sink.stream)) breakOff(sink.stream, error);
   }
 
   #letGo(): void {

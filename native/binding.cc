@@ -19,6 +19,7 @@
 #include "gather_transfer.h"
 #include "mounts.h"
 #include "opening.h"
+#include "residency.h"
 #include "splice_transfer.h"
 #include "syscalls.h"
 
@@ -191,6 +192,26 @@ Napi::Value surrender(const Napi::CallbackInfo& info) {
   if (!copy.ok()) return number(info.Env(), -copy.error);
   Environment::of(info.Env()).release(fd);
   return number(info.Env(), static_cast<double>(copy.value));
+}
+
+// warm(fd, offset, length, id): brings a range of a file into the page cache, on a warmer;
+// completes with `id`, which is less than 0. The event loop doesn't stay alive for it. Returns 0
+// or, when it could not be started, -errno or kNoThread.
+Napi::Value warm_range(const Napi::CallbackInfo& info) {
+  Environment& environment = Environment::of(info.Env());
+  int error;
+  const std::shared_ptr<const File> file = File(int_argument(info, 0)).duplicate(&error);
+  if (!file) return number(info.Env(), -error);
+  const auto offset = static_cast<uint64_t>(offset_argument(info, 1));
+  const auto length = static_cast<uint64_t>(offset_argument(info, 2));
+  const double id = info[3].As<Napi::Number>().DoubleValue();
+  const auto job = [file, offset, length, id, client = environment.shared_from_this()] {
+    warm(*file, offset, length);
+    Environment::Event event{id, Outcome::done, 0, Backend::read, Call::none, 0};
+    event.expected = false;
+    client->post(std::move(event));
+  };
+  return number(info.Env(), Engine::instance().run_blocking(file->device(), job) ? 0 : kNoThread);
 }
 
 // mayBlock(fd): whether a socket or a pipe is in blocking mode, so that no thread of ours may write
@@ -466,6 +487,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports["duplicate"] = Napi::Function::New<duplicate>(env);
   exports["release"] = Napi::Function::New<release>(env);
   exports["surrender"] = Napi::Function::New<surrender>(env);
+  exports["warm"] = Napi::Function::New<warm_range>(env);
   exports["mayBlock"] = Napi::Function::New<may_block>(env);
   exports["isAppending"] = Napi::Function::New<is_appending>(env);
   exports["send"] = Napi::Function::New<send>(env);
