@@ -11,14 +11,15 @@ export function programOf(source) {
 /**
  * Compiles a C program of one file into build/programs: for the bench, and for tests.
  * @param {string} source relative to the repository
+ * @param {string[]} [libraries] as `-lfuse3`
  * @returns {{ program: string, missing?: undefined } | { program?: undefined, missing: string }}
  */
-export function compile(source) {
+export function compile(source, libraries = []) {
   const program = programOf(source);
   mkdirSync(path.dirname(program), { recursive: true });
   const compiler = process.env.CC ?? 'cc';
   const made = `${program}.${process.pid}`; // others may run what is there
-  const args = ['-O2', '-Wall', '-Wextra', '-o', made, path.join(repository, source)];
+  const args = ['-O2', '-Wall', '-Wextra', '-o', made, path.join(repository, source), ...libraries];
   const { status, error, stderr } = spawnSync(compiler, args, { encoding: 'utf8' });
   if (error) return { missing: `no C compiler: ${error.message}` };
   if (status !== 0) return { missing: `${compiler} ${source}: ${stderr.trim().split('\n')[0]}` };
