@@ -3,7 +3,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { describe, expect, test } from 'vitest';
 import { backends } from './helpers/backends';
 import { type Outcome, Program } from './helpers/cold';
-import { SlowDisk, whyNoSlowDisk } from './helpers/slow-disk';
+import { type Flag, type Operation, SlowDisk, whyNoSlowDisk } from './helpers/slow-disk';
 
 const why = whyNoSlowDisk();
 const onDisk = describe.skipIf(why !== '');
@@ -158,6 +158,90 @@ onDisk(`reads that never return${why}`, () => {
     await expectOnlyWarmersWait(program);
     await program.ask('terminate');
     await expectOthersGoOn(program);
+  });
+});
+
+// What FUSE has begun to ask, a kernel waits for even under a process that is killed, unless the file
+// system lets it go. These do, as NFS does.
+onDisk(`a process ends, whatever a disk doesn't answer to${why}`, () => {
+  const never = { open: 'socket', read: 'descriptor', write: 'upload', lookup: 'socket' } as const;
+  test.each(Object.entries(never) as [Operation, string][])('%s of %s', async (operation, kind) => {
+    const disk = await SlowDisk.mount({ flags: ['interruptible', 'direct-io'] });
+    const program = await Program.start(disk);
+    const files = kind === 'upload' ? [disk.path('a'), disk.path('b')] : disk.paths(6);
+    if (kind === 'descriptor') await program.ask('open', files);
+    await disk.delay(operation, 'never');
+    await program.ask('start', kind, files);
+    await program.until(async () => program.waiters().warmer !== undefined, 'somebody waits');
+    program.tell('end', 'exit');
+    expect(await program.ended()).toEqual({ code: 7, signal: null });
+  });
+});
+
+/** Who waits, for each call that doesn't return; '' where nobody does. */
+type Waits = Partial<Record<Operation, string>>;
+
+const W = 'warmer';
+/** As with node:fs, by which streams are opened and closed, copyFile() opens, and sinks are opened. */
+const L = 'libuv';
+/** The stream's own descriptor, and the engine's. */
+const LW = 'libuv,warmer';
+
+const table: [kind: string, flags: Flag[], waits: Waits][] = [
+  ['socket', [], { lookup: W, open: W, read: W, flush: W, release: '', lseek: '' }],
+  ['socket', ['cache-names'], { lookup: W, open: W, getattr: '', read: W, flush: W, release: '' }],
+  ['response', ['cache-names'], { lookup: W, open: W, getattr: '', read: W, flush: W, lseek: '' }],
+  // To read from it the kernel asks for its attributes again.
+  ['descriptor', [], { open: '', getattr: W, read: W, flush: W, release: '', lseek: '' }],
+  ['tiny', [], { open: '', getattr: W, read: W, flush: W, release: '', lseek: '' }],
+  ['stream', [], { lookup: L, open: L, read: W, flush: LW, release: '', lseek: '' }],
+  ['stream', ['cache-names'], { lookup: L, open: L, getattr: '', read: W, flush: LW, release: '' }],
+  ['toFile', [], { lookup: W, open: W, getattr: L, read: W, flush: W, release: '', lseek: '' }],
+  ['copyFile', [], { lookup: L, open: L, getattr: L, read: W, lseek: W, release: '' }],
+  ['upload', [], { lookup: L, create: L, getattr: L, setattr: L, write: W, release: '' }],
+  ['copyTo', [], { lookup: L, create: L, getattr: L, setattr: L, write: W, release: '' }],
+];
+
+onDisk(`calls that never return${why}`, () => {
+  test.each(table)('%s %j: %j', async (kind, flags, waits) => {
+    const CALLS = 6;
+    const disk = await SlowDisk.mount({ files: 200, flags });
+    const program = await Program.start(disk);
+    const seen: Waits = {};
+    const writes = kind === 'upload' || kind === 'copyTo';
+    let next = 0;
+    for (const operation of Object.keys(waits) as Operation[]) {
+      const files = Array.from({ length: CALLS }, () => {
+        next += 1;
+        return disk.path(writes ? `new-${next}` : next);
+      });
+      if (kind === 'descriptor' || kind === 'tiny') await program.ask('open', files);
+      // What is known of the one before is no longer asked for.
+      const { [operation]: before } = await disk.counts();
+      await disk.delay(operation, 'never');
+      await program.ask('start', kind, files);
+      // Either somebody waits for it, or all of them end without.
+      await program.until(async () => {
+        const { [operation]: now } = await disk.counts();
+        const ended = (await program.outcomes()).every((outcome) => outcome !== null);
+        return ended || now.waiting > before.waiting;
+      }, `${operation} is waited for`);
+      await program.until(
+        async () => {
+          seen[operation] = Object.keys(program.waiters()).sort().join();
+          return seen[operation] === waits[operation];
+        },
+        `${operation} is waited for by ${waits[operation] || 'nobody'}`,
+      );
+      // The JavaScript thread and the movers have time.
+      for (const { backend } of await program.ask<Outcome[]>('hot'))
+        expect(backend).toBe('sendfile');
+      await disk.release();
+      await program.ask('close');
+      await expectAllSettled(program);
+      await expectOnlyWarmersWait(program, 0);
+    }
+    expect(seen).toEqual(waits);
   });
 });
 

@@ -38,10 +38,12 @@ export type Operation =
 
 export type Counts = Record<Operation, { waiting: number; most: number; total: number }>;
 
+export type Flag = 'keep-cache' | 'direct-io' | 'cache-names' | 'interruptible';
+
 interface SlowDiskOptions {
   files?: number;
   size?: number;
-  flags?: ('keep-cache' | 'direct-io' | 'cache-names' | 'interruptible')[];
+  flags?: Flag[];
   /** Another one, in whose namespace this one is to be too. */
   beside?: SlowDisk;
 }
