@@ -39,6 +39,10 @@ constexpr size_t kThreadStackBytes = 256 * 1024;
 // and where they share one the loop's p99 delay is about half of what it is without.
 constexpr int kYieldingNice = 5;
 
+// Most that readahead(2) begins to read, whatever it is asked for, where a device has the default
+// read_ahead_kb; FUSE has the same.
+constexpr off_t kReadaheadBytes = 128 * 1024;
+
 ssize_t kernel_copy_file_range(int in_fd, loff_t* in_offset, int out_fd, loff_t* out_offset,
                                size_t count) {
   // Not glibc's wrapper: before 2.30 it copied through user space where the kernel refused.
@@ -60,7 +64,11 @@ ssize_t kernel_read_nowait(int fd, void* buffer, size_t count, off_t offset) {
 }
 
 ssize_t kernel_readahead(int fd, off_t offset, size_t count) {
-  return ::readahead(fd, offset, count);
+  const off_t end = offset + static_cast<off_t>(count);
+  ssize_t result = 0;
+  for (; offset < end && result == 0; offset += kReadaheadBytes)
+    result = ::readahead(fd, offset, static_cast<size_t>(std::min(end - offset, kReadaheadBytes)));
+  return result;
 }
 
 ssize_t kernel_cached_pages(int fd, uint64_t offset, uint64_t length) {

@@ -314,6 +314,15 @@ onDisk.each(backends)(`a slow disk that answers, %s${why}`, (backend) => {
     expect((await disk.counts()).read.most).toBeGreaterThan(4);
   });
 
+  test('a range is read as a whole, and not page by page', async () => {
+    const disk = await SlowDisk.mount({ files: 1, size: 2 * 1024 * 1024 });
+    const program = await Program.start(disk);
+    await disk.delay('read', 'never');
+    await program.ask('start', 'socket', [disk.path(0)], backend);
+    const reads = backend === 'native' ? 16 : 1; // of 128 KiB
+    await disk.until(({ read }) => read.waiting >= reads);
+  });
+
   test('ranges of one file at once', async () => {
     const disk = await SlowDisk.mount({ files: 1, size: 3 * 1024 * 1024 });
     const program = await Program.start(disk);
