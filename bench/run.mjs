@@ -3,6 +3,7 @@ import { parseArgs } from 'node:util';
 import { describeMachine, machineLine } from './lib/machine.mjs';
 import { scenarioText } from './lib/report.mjs';
 import { makeScratch } from './lib/scratch.mjs';
+import * as coldDisk from './scenarios/cold-disk.mjs';
 import * as copyFile from './scenarios/copy-file.mjs';
 import { scenarios as http } from './scenarios/http.mjs';
 import { scenarios as kafkaFetch } from './scenarios/kafka-fetch.mjs';
@@ -33,6 +34,7 @@ const SCENARIOS = [
   relayLatency,
   receiveFile,
   copyFile,
+  coldDisk,
   ...kafkaFetch,
   ...kafkaFetch1Gbit,
   kafkaProduce,

@@ -12,7 +12,10 @@ const FIGURES = {
   cpuMicrosecondsPerMiB: ['process CPU us/MiB', 0],
   jsMicrosecondsPerMiB: ['JS thread us/MiB', 1],
   loopUtilization: ['loop utilization', 3],
+  hotSmallP99Ms: ['64 KiB p99 ms', 2],
+  hotLargeP99Ms: ['1 MiB p99 ms', 2],
   loopDelayP99Ms: ['loop delay p99 ms', 2],
+  besidePerSecond: ['beside, transfers/s', 0],
   transfers: ['transfers', 0],
   residentMiB: ['resident MiB', 0],
   residentKiBEach: ['resident KiB each', 2],
@@ -48,6 +51,11 @@ const LABELS = {
   'fs-copy': 'fs.promises.copyFile()',
   'produce-splice': 'socket to segment by splice',
   'produce-memory': 'through memory',
+  'hot-alone': 'transfer(), alone',
+  'hot-beside-cold': 'transfer(), beside 64 from a slow disk',
+  'hot-beside-hot': 'transfer(), beside 64 of resident files at that rate',
+  'pipe-alone': 'createReadStream().pipe(), alone',
+  'pipe-beside-cold': 'createReadStream().pipe(), beside 64 from a slow disk',
 };
 
 /**
