@@ -44,8 +44,8 @@ export async function run({ scratch, quick, rounds, log }) {
   const title =
     `resident files of 64 KiB and 1 MiB, in turns, beside 64 transfers of ${COLD_BYTES / KiB} KiB ` +
     `from a disk whose reads take ${READ_MS} ms each`;
-  const disk = compile('peers/slow-disk.c', ['-lfuse3']);
-  const receiver = compile('receiver/receiver.c');
+  const disk = compile('bench/peers/slow-disk.c', ['-lfuse3']);
+  const receiver = compile('bench/receiver/receiver.c');
   const missing = [
     process.getuid() !== 0 && 'root, to mount',
     !existsSync('/dev/fuse') && '/dev/fuse',
