@@ -1,59 +1,52 @@
-// npm run bench [-- --scenario NAME]… [--quick] [--json]
+// npm run bench [-- --peers] [--scenario NAME]… [--quick] [--json]
 import { parseArgs } from 'node:util';
 import { describeMachine, machineLine } from './lib/machine.mjs';
+import { installPeers } from './lib/peers.mjs';
 import { scenarioText } from './lib/report.mjs';
 import { makeScratch } from './lib/scratch.mjs';
-import * as coldDisk from './scenarios/cold-disk.mjs';
-import * as copyFile from './scenarios/copy-file.mjs';
-import { scenarios as http } from './scenarios/http.mjs';
-import { scenarios as kafkaFetch } from './scenarios/kafka-fetch.mjs';
-import { scenarios as kafkaFetch1Gbit } from './scenarios/kafka-fetch-1gbit.mjs';
-import * as kafkaProduce from './scenarios/kafka-produce.mjs';
-import * as largeFile from './scenarios/large-file.mjs';
-import * as manyFiles from './scenarios/many-files.mjs';
-import * as receiveFile from './scenarios/receive-file.mjs';
-import * as relay from './scenarios/relay.mjs';
-import * as relayLatency from './scenarios/relay-latency.mjs';
-import * as slowReaders from './scenarios/slow-readers.mjs';
 
 /**
  * What a scenario is given.
  * @typedef {object} Context
  * @property {string} scratch directory for files, removed at the end
  * @property {boolean} quick smaller, for a first look
+ * @property {boolean} core without what others have to be installed for
  * @property {number} rounds
  * @property {(message: string) => void} log
  */
 
-const SCENARIOS = [
-  largeFile,
-  manyFiles,
-  slowReaders,
-  ...http,
-  relay,
-  relayLatency,
-  receiveFile,
-  copyFile,
-  coldDisk,
-  ...kafkaFetch,
-  ...kafkaFetch1Gbit,
-  kafkaProduce,
+/** What is run when nothing is asked for: under three minutes, and nothing has to be installed. */
+const CORE = [
+  'large-file',
+  'many-files',
+  'http-1k',
+  'http-16k',
+  'http-64k',
+  'http-1m',
+  'http-beside-large',
+  'relay',
+  'receive-file',
 ];
-const NAMES = SCENARIOS.map(({ name }) => name);
+const ROUNDS = { quick: 2, core: 3, full: 5 };
 
 function parseOptions() {
   const { values } = parseArgs({
     options: {
-      scenario: { type: 'string', multiple: true, default: NAMES },
+      scenario: { type: 'string', multiple: true, default: [] },
+      peers: { type: 'boolean', default: false },
       json: { type: 'boolean', default: false },
       quick: { type: 'boolean', default: false },
     },
   });
-  const unknown = values.scenario.find((name) => !NAMES.includes(name));
-  if (unknown !== undefined) {
-    throw new Error(`There is no scenario '${unknown}', only ${NAMES.join(', ')}`);
-  }
   return values;
+}
+
+/** @param {string[]} names */
+function choose(scenarios, names) {
+  const unknown = names.find((name) => !scenarios.some((each) => each.name === name));
+  if (unknown === undefined) return scenarios.filter(({ name }) => names.includes(name));
+  const known = scenarios.map(({ name }) => name).join(', ');
+  throw new Error(`There is no scenario '${unknown}', only ${known}`);
 }
 
 /** Progress, for whoever watches. @param {string} message */
@@ -62,22 +55,38 @@ function log(message) {
 }
 
 async function main() {
-  const { scenario: wanted, json, quick } = parseOptions();
+  const { scenario: wanted, peers, json, quick } = parseOptions();
+  if (peers) installPeers(log);
+  // Only now: they look for what is installed when they are loaded.
+  const { scenarios } = await import('./scenarios/all.mjs');
+  const isCore = wanted.length === 0 && !peers;
+  const all = scenarios.map(({ name }) => name);
+  const chosen = choose(scenarios, wanted.length > 0 ? wanted : isCore ? CORE : all);
+
   const say = json ? () => {} : console.log;
   const machine = describeMachine();
   say(`${machineLine(machine)}\n`);
-  if (quick) say('Quick: the targets are meant for the full sizes.\n');
-  const scratch = makeScratch();
-  const rounds = quick ? 2 : 5;
+  if (isCore)
+    say('The core, at smaller sizes. All of it, beside others: npm run bench -- --peers\n');
+  if (isCore || quick) say('The targets are meant for the full sizes.\n');
+  const context = {
+    scratch: makeScratch(),
+    quick: quick || isCore,
+    core: isCore,
+    rounds: ROUNDS[quick ? 'quick' : isCore ? 'core' : 'full'],
+  };
   const results = [];
-  for (const scenario of SCENARIOS.filter(({ name }) => wanted.includes(name))) {
+  for (const scenario of chosen) {
     const prefixed = (message) => log(`${scenario.name}: ${message}`);
-    const result = await scenario.run({ scratch, quick, rounds, log: prefixed });
+    const result = await scenario.run({ ...context, log: prefixed });
     log('');
     say(`${scenarioText(result)}\n`);
     results.push(result);
   }
-  if (json) console.log(JSON.stringify({ machine, quick, scenarios: results }, null, 2));
+  if (json) {
+    const command = ['npm run bench --', ...process.argv.slice(2)].join(' ');
+    console.log(JSON.stringify({ machine, command, quick, scenarios: results }, null, 2));
+  }
 }
 
 main().catch((error) => {

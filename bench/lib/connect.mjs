@@ -7,14 +7,15 @@ const CONNECTIONS_AT_ONCE = 256;
 /**
  * @param {number} port of a receiver
  * @param {number} count
+ * @param {string} [host]
  * @returns {Promise<import('node:net').Socket[]>} connected sockets
  */
-export async function connectMany(port, count) {
+export async function connectMany(port, count, host = '127.0.0.1') {
   const sockets = [];
   while (sockets.length < count) {
     const batch = Array.from(
       { length: Math.min(count - sockets.length, CONNECTIONS_AT_ONCE) },
-      () => connect(port, '127.0.0.1'),
+      () => connect(port, host),
     );
     await Promise.all(batch.map((socket) => once(socket, 'connect')));
     sockets.push(...batch);

@@ -3,7 +3,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import { compile } from './compile.mjs';
 import { fromBench } from './paths.mjs';
-import { cores, pinned, runPinned, startServer } from './processes.mjs';
+import { cores, pinned, runToEnd, startServer } from './processes.mjs';
 import { idleSecondsOf } from './readings.mjs';
 import { runRounds } from './rounds.mjs';
 import { MiB, makeResident, writeOut } from './scratch.mjs';
@@ -55,7 +55,7 @@ export async function startBroker(way, folder, network = loopback) {
   /** Runs a client of it to its end. @param {string} program @param {number[]} rest */
   const runFrom = async (where, program, ...rest) => {
     const words = [program, mode, host, port, TOPIC, ...rest];
-    return JSON.parse(await runPinned('peer', [...where, ...words.map(String)]));
+    return JSON.parse(await runToEnd('peer', [...where, ...words.map(String)]));
   };
   const run = (program, ...rest) => runFrom(client, program, ...rest);
   return {

@@ -47,6 +47,7 @@ export function makeNetwork(rate) {
   }
   const network = {
     host: `${SUBNET}.1`,
+    clientHost: `${SUBNET}.2`,
     server: ['ip', 'netns', 'exec', server],
     client: ['ip', 'netns', 'exec', client],
   };

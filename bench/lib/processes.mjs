@@ -29,12 +29,19 @@ function allowedCores() {
 }
 
 /**
- * @param {'measured' | 'peer'} role
+ * Where a process runs: on the one core, on the other, or wherever there is one.
+ * @typedef {'measured' | 'peer' | 'anywhere'} Role
+ */
+
+/**
+ * @param {Role} role
  * @param {string[]} command
  * @param {import('node:child_process').SpawnOptions} options
  */
 export function start(role, command, options) {
-  const [file, ...args] = cores ? ['taskset', '-c', `${cores[role]}`, ...command] : command;
+  const core = cores?.[role];
+  const pinning = core === undefined ? [] : ['taskset', '-c', `${core}`];
+  const [file, ...args] = [...pinning, ...command];
   const child = spawn(file, args, options);
   children.add(child);
   child.once('exit', () => children.delete(child));
@@ -44,19 +51,20 @@ export function start(role, command, options) {
 /**
  * Runs a trial in a process of its own.
  * @param {string[]} command
+ * @param {Role} [role]
  * @returns the JSON document that it prints
  */
-export async function runTrial(command) {
-  return JSON.parse(await runPinned('measured', command));
+export async function runTrial(command, role = 'measured') {
+  return JSON.parse(await runToEnd(role, command));
 }
 
 /**
  * Runs a command to its end.
- * @param {'measured' | 'peer'} role
+ * @param {Role} role
  * @param {string[]} command
  * @returns {Promise<string>} what it prints
  */
-export async function runPinned(role, command) {
+export async function runToEnd(role, command) {
   const child = start(role, command, {
     stdio: ['ignore', 'pipe', 'inherit'],
     timeout: TRIAL_TIMEOUT_MS,

@@ -21,6 +21,7 @@ const FIGURES = {
   residentKiBEach: ['resident KiB each', 2],
   descriptorsEach: ['descriptors each', 2],
   requestsPerSecond: ['requests/s', 0],
+  perSecond: ['files/s', 0],
   cpuMicrosecondsEach: ['CPU us each', 1],
   latencyP99Ms: ['latency p99 ms', 2],
   roundTripMicroseconds: ['round trip us', 1],
@@ -31,6 +32,18 @@ const FIGURES = {
 
 const LABELS = {
   'sendfile-c': 'sendfile loop in C',
+  java: 'FileChannel.transferTo() in Java',
+  empty: 'end(), no body',
+  nginx: 'nginx',
+  send: 'send',
+  sirv: 'sirv',
+  cp: 'cp',
+  idle: 'sockets alone',
+  'movers-1': '1 mover',
+  'movers-2': '2 movers',
+  'movers-3': '3 movers',
+  'movers-4': '4 movers',
+  'movers-8': '8 movers',
   transfer: 'transfer()',
   pipe: 'createReadStream().pipe()',
   'pipe-64k': 'createReadStream().pipe(), 64 KiB',
@@ -53,7 +66,7 @@ const LABELS = {
   'produce-memory': 'through memory',
   'hot-alone': 'transfer(), alone',
   'hot-beside-cold': 'transfer(), beside 64 from a slow disk',
-  'hot-beside-hot': 'transfer(), beside 64 of resident files at that rate',
+  'hot-beside-hot': 'transfer(), beside resident files, for equal CPU',
   'pipe-alone': 'createReadStream().pipe(), alone',
   'pipe-beside-cold': 'createReadStream().pipe(), beside 64 from a slow disk',
 };
@@ -119,7 +132,7 @@ export function checksTable(checks) {
     ratio.toFixed(3),
     met ? 'met' : 'missed',
   ]);
-  return table([['ratio of medians', 'target', 'seen', ''], ...rows], 1);
+  return table([['ratio (or difference) of medians', 'target', 'seen', ''], ...rows], 1);
 }
 
 /**

@@ -35,10 +35,11 @@ function diskDirectory() {
  */
 export function makeFile(file, size) {
   const block = randomBytes(Math.min(size, MiB));
+  fs.mkdirSync(path.dirname(file), { recursive: true });
   const fd = fs.openSync(file, 'wx+');
   try {
     for (let at = 0; at < size; at += block.length) {
-      block.writeDoubleLE(at);
+      if (block.length >= 8) block.writeDoubleLE(at);
       fs.writeSync(fd, block, 0, Math.min(block.length, size - at), at);
     }
     // Else the disk would still be written to while trials run.

@@ -8,7 +8,7 @@
 // the other core, which can cost more than the bytes, and as often as chance will have it. Where the
 // receiver has a core to itself, `poll` leaves that out of the sender's figures.
 //
-// Listens on a port of 127.0.0.1, prints {"port":PORT}, and lives until its standard input ends.
+// Listens on a port of 127.0.0.1, with `any` of every address, prints {"port":PORT}, and lives until its standard input ends.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -44,10 +44,10 @@ static void set(int fd, int level, int option, int value) {
   if (setsockopt(fd, level, option, &value, sizeof value) != 0) fail("setsockopt");
 }
 
-static int listen_on_loopback(int hold) {
+static int listen_anywhere(int hold, int any) {
   struct sockaddr_in address = {.sin_family = AF_INET};
   socklen_t size = sizeof address;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  address.sin_addr.s_addr = htonl(any ? INADDR_ANY : INADDR_LOOPBACK);
   int fd = socket(AF_INET, SOCK_STREAM, 0);
   if (fd < 0) fail("socket");
   if (hold) {
@@ -78,15 +78,17 @@ static int discard(int fd) {
 }
 
 int main(int argc, char **argv) {
-  const char *mode = argc == 2 ? argv[1] : "";
+  const char *mode = argc > 1 ? argv[1] : "";
+  int any = argc == 3 && strcmp(argv[2], "any") == 0;
   int hold = strcmp(mode, "hold") == 0;
   int poll = strcmp(mode, "poll") == 0;
-  if (!hold && !poll && strcmp(mode, "discard") != 0) {
-    fprintf(stderr, "usage: receiver discard|poll|hold\n");
+  int is_wrong = argc > 3 || (argc == 3 && !any);
+  if (is_wrong || (!hold && !poll && strcmp(mode, "discard") != 0)) {
+    fprintf(stderr, "usage: receiver discard|poll|hold [any]\n");
     return 2;
   }
   allow_most_descriptors();
-  int listener = listen_on_loopback(hold);
+  int listener = listen_anywhere(hold, any);
   int epoll = epoll_create1(0);
   if (epoll < 0) fail("epoll_create1");
   watch(epoll, STDIN_FILENO);

@@ -76,7 +76,7 @@ export async function run({ scratch, quick, rounds: fewest, log }) {
   };
 
   const ways = await runRounds({
-    ways: ['copy', 'fs-copy'],
+    ways: ['copy', 'fs-copy', 'cp'],
     rounds,
     log,
     runTrial: async (way, round) => {

@@ -1,43 +1,32 @@
 // Files over HTTP, of one size each: requests per second, and what one costs.
-import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { checkTargets } from '../lib/checks.mjs';
-import { fromBench } from '../lib/paths.mjs';
-import { startServer } from '../lib/processes.mjs';
+import { loadTrial } from '../lib/http-trial.mjs';
+import { missing as missingWrk } from '../lib/load.mjs';
+import { find } from '../lib/peers.mjs';
 import { runRounds } from '../lib/rounds.mjs';
 import { makeFile, makeResident } from '../lib/scratch.mjs';
-import { cpuSecondsOf, load, missing as missingWrk } from '../lib/wrk.mjs';
 
 const KiB = 1024;
 const SIZES = { '1k': KiB, '16k': 16 * KiB, '64k': 64 * KiB, '1m': 1024 * KiB };
 const ROUNDS = 3;
 
-const bunIsThere = spawnSync('bun', ['--version']).status === 0;
+/** Of the file that a range is asked of. */
+const RANGED_BYTES = 64 * 1024 * KiB;
+const RANGE = { Range: `bytes=1000000-${1_000_000 + 64 * KiB - 1}` };
 
-/** The ways, with the command of the server that goes each. */
-const WAYS = {
-  zerocopy: [process.execPath, fromBench('trials/serve.mjs')],
-  pipe: [process.execPath, fromBench('trials/serve.mjs')],
-  readfile: [process.execPath, fromBench('trials/serve.mjs')],
-  memory: [process.execPath, fromBench('trials/serve.mjs')],
-  ...(bunIsThere && { bun: ['bun', fromBench('trials/serve-bun.mjs')] }),
-};
+const OURS = ['zerocopy', 'pipe', 'memory'];
+const NODES = ['pipe-1m', 'readfile', 'send', 'sirv'];
+const OTHERS = ['nginx', 'bun'];
 
-const EXPRESS_WAYS = {
-  'express-register': [
-    process.execPath,
-    '--import',
-    fromBench('../dist/register.js'),
-    fromBench('trials/serve.mjs'),
-  ],
-  express: [process.execPath, fromBench('trials/serve.mjs')],
-};
+const found = OTHERS.filter((name) => !find(name).missing);
+const missingOthers = OTHERS.map((name) => find(name).missing).filter(Boolean);
 
-const more = (to, atLeast, label) => ({
+const more = (to, atLeast, label, way = 'zerocopy') => ({
   what: `requests/s, to ${label}`,
   figure: 'requestsPerSecond',
-  way: 'zerocopy',
+  way,
   to,
   atLeast,
 });
@@ -56,62 +45,68 @@ const TARGETS = (size) => [
       ]
     : []),
   more('readfile', 1, 'readFile()'),
-  ...(size === '1k' ? [] : [more('bun', 1, 'Bun.file()')]),
+  ...(size === '1k' || size === '16k'
+    ? [more('memory', 0.65, 'end(buffer)')]
+    : [more('nginx', 0.95, 'nginx')]),
+  more('bun', 1, 'Bun.file()'),
 ];
 
-const EXPRESS_TARGETS = () => [
-  {
-    what: 'requests/s, to without register',
-    figure: 'requestsPerSecond',
-    way: 'express-register',
-    to: 'express',
-    atLeast: 1,
-  },
+export const scenarios = [
+  ...Object.keys(SIZES).flatMap((size) => [
+    scenario({ name: `http-${size}`, size, targets: TARGETS(size) }),
+    scenario({
+      name: `express-${size}`,
+      size,
+      only: ['express-register', 'express'],
+      targets: [more('express', 1, 'without register', 'express-register')],
+    }),
+  ]),
+  scenario({
+    name: 'http-range',
+    size: 'range',
+    bytes: RANGED_BYTES,
+    headers: RANGE,
+    title: 'GET of 64 KiB in the middle of 64 MiB (Range), 32 kept-alive connections',
+    omit: ['readfile'], // which knows nothing of ranges
+    targets: [more('pipe', 3, 'pipe()'), more('nginx', 0.95, 'nginx'), more('bun', 1, 'Bun')],
+  }),
 ];
 
-export const scenarios = Object.keys(SIZES).flatMap((size) => [
-  scenario(
-    `http-${size}`,
-    size,
-    WAYS,
-    TARGETS(size),
-    bunIsThere ? [] : ['Bun (npm install --no-save bun && node node_modules/bun/install.js)'],
-  ),
-  scenario(`express-${size}`, size, EXPRESS_WAYS, EXPRESS_TARGETS(), []),
-]);
-
-function scenario(name, size, commands, targets, missing) {
+function scenario({ name, size, bytes = SIZES[size], headers, only, omit = [], targets, title }) {
   return {
     name,
     /** @param {import('../run.mjs').Context} context */
-    run: async ({ scratch, quick, rounds: fewest, log }) => {
+    run: async ({ scratch, quick, core, rounds: fewest, log }) => {
       const rounds = quick ? fewest : ROUNDS;
       const seconds = quick ? 1 : 3;
-      const title = `GET of ${size}, 32 kept-alive connections`;
-      if (missingWrk) {
-        return { name, title, rounds, ways: {}, checks: [], missing: [missingWrk] };
-      }
-      const file = path.join(scratch, size);
-      if (!existsSync(file)) makeFile(file, SIZES[size]);
+      const directory = path.join(scratch, 'http');
+      const file = path.join(directory, size);
+      if (!existsSync(file)) makeFile(file, bytes);
+      const all = only ?? (core ? OURS : [...OURS, ...NODES, ...found]);
       const ways = await runRounds({
-        ways: Object.keys(commands),
+        ways: all.filter((way) => !omit.includes(way)),
         rounds,
         log,
         warmUp: false,
-        runTrial: async (way) => {
-          const parameters = JSON.stringify({ way, directory: scratch });
-          const { pid, port, stop } = await startServer([...commands[way], parameters]);
-          const url = `http://127.0.0.1:${port}/${size}`;
-          await load(url, 2); // compiled code is what a server runs
-          makeResident(file);
-          const before = cpuSecondsOf(pid);
-          const { requests, ...figures } = await load(url, seconds);
-          const cpuMicrosecondsEach = ((cpuSecondsOf(pid) - before) / requests) * 1e6;
-          await stop();
-          return { ...figures, cpuMicrosecondsEach };
-        },
+        runTrial: (way) =>
+          loadTrial({
+            way,
+            directory,
+            path: `/${size}`,
+            headers,
+            warmUpSeconds: quick ? 1 : 2,
+            seconds,
+            prepare: () => makeResident(file),
+          }),
       });
-      return { name, title, rounds, ways, checks: checkTargets(ways, targets), missing };
+      return {
+        name,
+        title: title ?? `GET of ${size}, 32 kept-alive connections`,
+        rounds,
+        ways,
+        checks: checkTargets(ways, targets),
+        missing: [missingWrk, ...(only || core ? [] : missingOthers)].filter(Boolean),
+      };
     },
   };
 }

@@ -10,6 +10,13 @@ export const name = 'slow-readers';
 
 const TARGETS = [
   { what: 'resident memory each, to pipe()', figure: 'residentKiBEach', to: 'pipe', atMost: 1 / 8 },
+  {
+    what: 'resident KiB each, above a socket that is idle',
+    figure: 'residentKiBEach',
+    to: 'idle',
+    atMost: 4,
+    difference: true,
+  },
 ];
 
 /** Each connection takes one of the 28 thousand ports that Linux gives out by itself. */
@@ -34,7 +41,7 @@ export async function run({ scratch, quick, rounds, log }) {
   }
   const file = makeFile(path.join(scratch, 'slow'), MiB);
   const ways = await runRounds({
-    ways: ['transfer', 'pipe'],
+    ways: ['transfer', 'idle', 'pipe'],
     rounds,
     log,
     // There is nothing to warm up: what is measured is not time.

@@ -6,12 +6,12 @@
 //
 // `beside`: a folder with files 0, 1, ..., which are sent in turns; or nothing is. With `paceMs` each of
 // the 64 begins another one so long after the one before.
-import { createReadStream, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout } from 'node:timers/promises';
-import { transfer } from 'zerocopy';
 import { connectMany } from '../lib/connect.mjs';
 import { startReadings } from '../lib/readings.mjs';
+import { waysKeptOpen } from '../lib/ways.mjs';
 
 const AT_ONCE = 64;
 const HOT_INTERVAL_MS = 1;
@@ -20,18 +20,7 @@ const SETTLE_MS = 500;
 
 const { how, port, seconds, hot, beside, paceMs } = JSON.parse(process.argv[2]);
 
-/** Each resolves when the socket has taken the last byte. */
-const ways = {
-  transfer: (file, socket) => transfer(file, socket),
-  pipe: (file, socket) =>
-    new Promise((resolve, reject) => {
-      createReadStream(file)
-        .on('error', reject)
-        .on('end', () => socket.write('', resolve))
-        .pipe(socket, { end: false });
-    }),
-};
-const send = ways[how];
+const send = waysKeptOpen[how];
 
 let running = true;
 let measured = false;
@@ -56,8 +45,7 @@ async function sendBeside(socket) {
 
 async function sendHot(file, socket) {
   const began = performance.now();
-  const result = await send(file, socket);
-  backends.add(result?.backend ?? 'stream');
+  backends.add(await send(file, socket));
   return performance.now() - began;
 }
 

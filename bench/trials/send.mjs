@@ -9,13 +9,13 @@ import { ways } from '../lib/ways.mjs';
 /** Time for what the warm-up left behind: closing, collecting. */
 const SETTLE_MS = 50;
 
-const { way, port, files, warmUp, loopDelay = false } = JSON.parse(process.argv[2]);
+const { way, host, port, files, warmUp, loopDelay = false } = JSON.parse(process.argv[2]);
 const send = ways[way];
 
-const [warmUpSocket] = await connectMany(port, 1);
+const [warmUpSocket] = await connectMany(port, 1, host);
 await send(warmUp, warmUpSocket);
 
-const sockets = await connectMany(port, files.length);
+const sockets = await connectMany(port, files.length, host);
 await setTimeout(SETTLE_MS);
 
 const stopReadings = startReadings(loopDelay);
