@@ -35,11 +35,39 @@ export function isFileHandle(value: unknown): value is FileHandle {
   );
 }
 
-/** An open file that nobody else closes. */
-export interface HeldFile extends OpenFile {
-  close(): void;
+/**
+ * An open file that nobody else closes: that native code holds, that Node's fs has opened, or that stays
+ * the caller's.
+ */
+export class HeldFile implements OpenFile {
+  readonly fd: number;
+  readonly kind: OpenFile['kind'];
+  readonly size: number;
+  sizeKnown: boolean;
+  #holder: Native | 'fs' | undefined;
+
+  constructor({ fd, kind, size, sizeKnown }: OpenFile, holder: Native | 'fs' | undefined) {
+    this.fd = fd;
+    this.kind = kind;
+    this.size = size;
+    this.sizeKnown = sizeKnown;
+    this.#holder = holder;
+  }
+
+  close(): void {
+    const holder = this.#holder;
+    this.#holder = undefined;
+    if (holder === 'fs') fs.closeSync(this.fd);
+    else holder?.release(this.fd);
+  }
+
   /** Its descriptor, or one in its place, for whoever closes it. */
-  surrender(): number;
+  surrender(): number {
+    const holder = this.#holder;
+    const plain = typeof holder === 'object' ? holder.surrender(this.fd) : this.fd;
+    this.#holder = undefined;
+    return plain;
+  }
 }
 
 /**
@@ -90,7 +118,7 @@ function openNow(path: string): HeldFile | undefined {
     addon.native?.release(opened.fd);
     return undefined;
   }
-  return opened && holding(opened, addon.native);
+  return opened && new HeldFile(opened, addon.native);
 }
 
 async function openLater(path: string): Promise<HeldFile> {
@@ -114,7 +142,7 @@ async function openOnWarmer(path: string): Promise<HeldFile | undefined> {
   if (!native || !mayOpenHere()) return undefined;
   const opened = await native.open(path).catch(() => undefined); // no thread to be had
   if (!opened || opened.fd < 0) return undefined; // Node's open tells the error, with its message
-  if (opened.kind !== 'character device') return holding(opened, native);
+  if (opened.kind !== 'character device') return new HeldFile(opened, native);
   native.release(opened.fd);
   return undefined;
 }
@@ -123,13 +151,13 @@ async function holdOpened(fd: number): Promise<HeldFile> {
   const { native } = addon;
   if (native) {
     try {
-      return holding(native.adopt(fd), native);
+      return new HeldFile(native.adopt(fd), native);
     } finally {
       fs.closeSync(fd);
     }
   }
   try {
-    return holding({ fd, ...factsOf(await fstat(fd)) });
+    return new HeldFile({ fd, ...factsOf(await fstat(fd)) }, 'fs');
   } catch (error) {
     fs.closeSync(fd);
     throw error;
@@ -162,37 +190,17 @@ function fstat(fd: number): Promise<fs.Stats> {
 /** Holds the open file behind the caller's descriptor, which may name another one a moment later. */
 function holdDescriptor(fd: number): HeldFile {
   const { native } = addon;
-  if (native) return holding(native.duplicate(fd), native);
+  if (native) return new HeldFile(native.duplicate(fd), native);
   const facts = factsOf(fs.fstatSync(fd));
   if (facts.kind === 'file' && process.platform === 'linux') {
     try {
       const reopened = fs.openSync(`/proc/self/fd/${fd}`, OPEN_FLAGS);
-      return holding({ fd: reopened, ...facts });
+      return new HeldFile({ fd: reopened, ...facts }, 'fs');
     } catch {
       // No /proc, or no leave to open the file anew: the caller has to keep it open.
     }
   }
-  return { fd, ...facts, close: () => {}, surrender: () => fd };
-}
-
-/** What native code holds, or what Node's fs has opened. */
-function holding(opened: OpenFile, holder?: Native): HeldFile {
-  const { fd } = opened;
-  let open = true;
-  return {
-    ...opened,
-    close: () => {
-      if (!open) return;
-      open = false;
-      if (holder) holder.release(fd);
-      else fs.closeSync(fd);
-    },
-    surrender: () => {
-      const plain = holder ? holder.surrender(fd) : fd;
-      open = false;
-      return plain;
-    },
-  };
+  return new HeldFile({ fd, ...facts }, undefined);
 }
 
 /** As `inspect` of native/file.cc, from what Node tells. */

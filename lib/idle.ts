@@ -8,48 +8,61 @@ interface Internals {
   _unrefTimer(): void;
 }
 
-const guards = new WeakMap<net.Socket, IdleGuard>();
+/** Native code that moves bytes. */
+export interface Movement {
+  /** How many it has moved so far. */
+  movedInAll(): number;
+}
+
+const guards = new WeakMap<Internals, IdleGuard>();
+
+/** In the place of a guarded socket's own, the same for all: see the hooks of lease.ts. */
+function onTimeoutUnlessMoving(this: Internals): void {
+  guards.get(this)?.onTimeout();
+}
 
 /** Lets a socket's timeouts pass as long as native code moves bytes from it or to it. */
 export class IdleGuard {
   readonly #socket: Internals;
-  /** Of each movement under way, how far it has come. */
-  readonly #gauges = new Set<() => number>();
+  readonly #hooked: Internals['_onTimeout'];
+  /** Those under way: as a rule one, or none. */
+  #movements: readonly Movement[] = [];
   #before = 0;
 
   static of(socket: net.Socket): IdleGuard {
-    let guard = guards.get(socket);
+    const internals = socket as unknown as Internals;
+    let guard = guards.get(internals);
     if (!guard) {
-      guard = new IdleGuard(socket);
-      guards.set(socket, guard);
+      guard = new IdleGuard(internals);
+      guards.set(internals, guard);
+      // The running timer was bound to the _onTimeout before.
+      if (socket.timeout) socket.setTimeout(socket.timeout);
     }
     return guard;
   }
 
-  private constructor(socket: net.Socket) {
-    const internals = socket as unknown as Internals;
-    const onTimeout = internals._onTimeout;
-    this.#socket = internals;
+  private constructor(socket: Internals) {
+    this.#socket = socket;
+    this.#hooked = socket._onTimeout;
     Object.defineProperty(socket, '_onTimeout', {
       configurable: true,
       writable: true,
-      value: () => {
-        if (this.#sum() === this.#before) onTimeout.call(socket);
-        else this.refresh();
-      },
+      value: onTimeoutUnlessMoving,
     });
-    // The running timer was bound to the _onTimeout before.
-    if (socket.timeout) socket.setTimeout(socket.timeout);
   }
 
-  /** Native code begins to move bytes; `gauge` tells how many. */
-  begin(gauge: () => number): void {
-    this.#gauges.add(gauge);
+  onTimeout(): void {
+    if (this.#sum() === this.#before) this.#hooked.call(this.#socket);
+    else this.refresh();
+  }
+
+  begin(movement: Movement): void {
+    this.#movements = [...this.#movements, movement];
     this.refresh();
   }
 
-  end(gauge: () => number): void {
-    this.#gauges.delete(gauge);
+  end(movement: Movement): void {
+    this.#movements = this.#movements.filter((each) => each !== movement);
     this.refresh();
   }
 
@@ -61,7 +74,7 @@ export class IdleGuard {
 
   #sum(): number {
     let sum = 0;
-    for (const gauge of this.#gauges) sum += gauge();
+    for (const movement of this.#movements) sum += movement.movedInAll();
     return sum;
   }
 }

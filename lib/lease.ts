@@ -11,7 +11,7 @@ import * as net from 'node:net';
 import { Writable } from 'node:stream';
 import { isSocketError, systemError } from './errors';
 import { endpointOf, handleOf, isKernelHandle, noHandle } from './handle';
-import { IdleGuard } from './idle';
+import { IdleGuard, type Movement } from './idle';
 import {
   addon,
   type Completion,
@@ -22,6 +22,7 @@ import {
   Outcome,
 } from './native';
 import type { Fallback } from './options';
+import { SharedListener } from './shared-listener';
 
 type Done = (error?: Error | null) => void;
 type Entry = { chunk: Uint8Array | string; encoding: BufferEncoding };
@@ -94,7 +95,12 @@ const bytesWrittenOf = Object.getOwnPropertyDescriptor(net.Socket.prototype, 'by
  */
 const MAX_FIRST_BYTES = 16 * 1024;
 
-const leases = new WeakMap<Writable, Lease>();
+/** Where a sink that is leased has its lease. */
+const kLease = Symbol('lease');
+
+interface Leased {
+  [kLease]: Lease;
+}
 
 /**
  * Why a sink that is a stream can't be written to by native code, as far as that can be told before
@@ -118,25 +124,52 @@ export function mayLease(sink: NodeJS.WritableStream): sink is Writable {
   return (
     sink instanceof Writable &&
     sink.write === Writable.prototype.write &&
-    (leases.get(sink)?.isIntact() ?? true)
+    (findLease(sink)?.isIntact() ?? true)
   );
 }
 
 /** Whether what a socket does with a chunk, below its lease if it has one, is Node's own. */
 function isNodesOwn(socket: net.Socket): boolean {
-  const { _write, _writev } = leases.get(socket)?.hooked ?? (socket as unknown as Internals);
+  const { _write, _writev } = findLease(socket)?.hooked ?? (socket as unknown as Internals);
   const own = net.Socket.prototype as unknown as Internals;
   return _write === own._write && _writev === own._writev;
 }
 
-function leaseOf(sink: Writable): Lease {
-  let lease = leases.get(sink);
-  if (!lease) {
-    lease = sink instanceof net.Socket ? new SocketLease(sink) : new Lease(sink);
-    leases.set(sink, lease);
-  }
-  return lease;
+function findLease(sink: Writable): Lease | undefined {
+  return Object.hasOwn(sink, kLease) ? (sink as unknown as Leased)[kLease] : undefined;
 }
+
+function leaseOf(sink: Writable): Lease {
+  const lease = findLease(sink);
+  if (lease) return lease;
+  return sink instanceof net.Socket ? new SocketLease(sink) : new Lease(sink);
+}
+
+/** Puts a property of our own over one of the prototype's. */
+function replace(sink: Writable, name: string | symbol, property: PropertyDescriptor): void {
+  const changeable = 'value' in property ? { writable: true } : {};
+  Object.defineProperty(sink, name, { configurable: true, ...changeable, ...property });
+}
+
+/**
+ * What sinks that are leased have in the place of their own. The same for all: functions of its own for
+ * each would make of every socket a thing that V8 keeps in a dictionary, slower and larger by 2 KiB.
+ */
+const hooks = {
+  _write(this: Leased, chunk: Uint8Array | string, encoding: BufferEncoding, done: Done): void {
+    this[kLease].write(chunk, encoding, done);
+  },
+  _writev(this: Leased, batch: Batch, done: Done): void {
+    this[kLease].writev(batch, done);
+  },
+  get bytesWritten(): number | undefined {
+    return ((this as unknown as Leased)[kLease] as SocketLease).bytesWritten;
+  },
+};
+const bytesWrittenHook = Object.getOwnPropertyDescriptor(hooks, 'bytesWritten')?.get;
+const emptyBatch: Batch = [];
+const none: readonly Uint8Array[] = [];
+const noBytes = Buffer.alloc(0);
 
 /**
  * Queues a transfer behind what has been written to the sink so far. `write` puts its marker there,
@@ -195,49 +228,43 @@ export function sendNow(
   return (leaseOf(socket) as SocketLease).sendNow(native, head, range);
 }
 
+/** One 'close' listener for each sink, however many transfers wait. */
+const closings = new SharedListener<Writable>(
+  (sink, listener) => sink.once('close', listener),
+  (sink, listener) => sink.off('close', listener),
+);
+
 class Lease {
   protected readonly sink: Writable;
   /** What the sink had before. */
   readonly hooked: Internals;
-  readonly #hooks: Internals;
   /** The batch in hand, and the first of it whose turn is still to come. */
-  #batch: Batch = [];
+  #batch: Batch = emptyBatch;
   #next = 0;
-  readonly #queued = new Set<() => void>();
-  readonly #dropAll = () => {
-    for (const drop of this.#queued) drop();
-  };
 
   constructor(sink: Writable) {
     this.sink = sink;
     const { _write, _writev } = sink as unknown as Internals;
     this.hooked = { _write, _writev };
-    this.#hooks = {
-      _write: (chunk, encoding, done) => {
-        if (chunk instanceof Marker) this.#run(chunk, [], done);
-        else _write.call(sink, chunk, encoding, done);
-      },
-      // A sink without a _writev gets none: Writable then calls _write for each chunk.
-      _writev:
-        _writev &&
-        ((batch, done) => {
-          if (batch.some(({ chunk }) => chunk instanceof Marker)) this.#writeBatch(batch, done);
-          else _writev.call(sink, batch, done);
-        }),
-    };
-    this.replace('_write', { value: this.#hooks._write });
-    if (_writev) this.replace('_writev', { value: this.#hooks._writev });
-  }
-
-  /** Puts a property of our own over one of the prototype's. */
-  protected replace(name: string, property: PropertyDescriptor): void {
-    const changeable = 'value' in property ? { writable: true } : {};
-    Object.defineProperty(this.sink, name, { configurable: true, ...changeable, ...property });
+    replace(sink, kLease, { value: this });
+    replace(sink, '_write', { value: hooks._write });
+    // A sink without a _writev gets none: Writable then calls _write for each chunk.
+    if (_writev) replace(sink, '_writev', { value: hooks._writev });
   }
 
   isIntact(): boolean {
     const { _write, _writev } = this.sink as unknown as Internals;
-    return _write === this.#hooks._write && _writev === this.#hooks._writev;
+    return _write === hooks._write && (!this.hooked._writev || _writev === hooks._writev);
+  }
+
+  write(chunk: Uint8Array | string, encoding: BufferEncoding, done: Done): void {
+    if (chunk instanceof Marker) this.#run(chunk, none, done);
+    else this.hooked._write.call(this.sink, chunk, encoding, done);
+  }
+
+  writev(batch: Batch, done: Done): void {
+    if (batch.some(({ chunk }) => chunk instanceof Marker)) this.#writeBatch(batch, done);
+    else this.hooked._writev?.call(this.sink, batch, done);
   }
 
   /** Bytes of the batch in hand that Node counts neither as buffered nor as written. */
@@ -254,13 +281,7 @@ class Lease {
    * is to come hears of it here. Returns what takes that back.
    */
   dropWhenClosed(job: Job): () => void {
-    const onClose = () => job.dropped(new Error('The sink was closed'));
-    if (this.#queued.size === 0) this.sink.once('close', this.#dropAll);
-    this.#queued.add(onClose);
-    return () => {
-      this.#queued.delete(onClose);
-      if (this.#queued.size === 0) this.sink.off('close', this.#dropAll);
-    };
+    return closings.once(this.sink, () => job.dropped(new Error('The sink was closed')));
   }
 
   protected ready(_then: () => void, _failed: Done): boolean {
@@ -272,11 +293,11 @@ class Lease {
     return 0;
   }
 
-  protected turnOf(first: Uint8Array[], done: Done): Turn {
+  protected turnOf(first: readonly Uint8Array[], done: Done): Turn {
     return new LeaseTurn(this.sink, this.hooked, first, done);
   }
 
-  #run({ job }: Marker, first: Uint8Array[], done: Done): void {
+  #run({ job }: Marker, first: readonly Uint8Array[], done: Done): void {
     const start = () => {
       const turn = this.turnOf(first, done);
       if (job.over) turn.release();
@@ -306,7 +327,7 @@ class Lease {
       walking = false;
     };
     const finish: Done = (error) => {
-      this.#batch = [];
+      this.#batch = emptyBatch;
       done(error);
     };
     // Not within Node's call: what is written to a sink there, which a job may do, is lost.
@@ -355,12 +376,12 @@ export class LeaseTurn implements Turn {
   readonly #sink: Writable;
   readonly #below: Internals;
   readonly #done: Done;
-  #first: Uint8Array[];
+  #first: readonly Uint8Array[];
   /** Chunks that the sink has and hasn't accepted yet. */
   #writing = 0;
   #afterWrites: Done | undefined;
 
-  constructor(sink: Writable, below: Internals, first: Uint8Array[], done: Done) {
+  constructor(sink: Writable, below: Internals, first: readonly Uint8Array[], done: Done) {
     this.#sink = sink;
     this.#below = below;
     this.#first = first;
@@ -388,12 +409,12 @@ export class LeaseTurn implements Turn {
 
   /** Bytes that go before whatever this turn brings next, and in any case. */
   putFirst(bytes: Uint8Array): void {
-    if (bytes.length > 0) this.#first.push(bytes);
+    if (bytes.length > 0) this.#first = [...this.#first, bytes];
   }
 
-  protected takeFirst(): Uint8Array[] {
+  protected takeFirst(): readonly Uint8Array[] {
     const first = this.#first;
-    this.#first = [];
+    this.#first = none;
     return first;
   }
 
@@ -430,7 +451,7 @@ export class LeaseTurn implements Turn {
   }
 }
 
-function bytesIn(pieces: Uint8Array[]): number {
+function bytesIn(pieces: readonly Uint8Array[]): number {
   let bytes = 0;
   for (const { length } of pieces) bytes += length;
   return bytes;
@@ -447,17 +468,16 @@ class SocketLease extends Lease {
   constructor(socket: net.Socket) {
     super(socket);
     this.#guard = IdleGuard.of(socket);
+    replace(socket, 'bytesWritten', { get: bytesWrittenHook as () => unknown });
+  }
 
-    this.replace('bytesWritten', {
-      get: () => {
-        const { writableBuffer } = socket as { writableBuffer?: Entry[] };
-        const markers = writableBuffer?.filter(({ chunk }) => chunk instanceof Marker);
-        const bytes: number | undefined = bytesWrittenOf?.call(socket);
-        if (bytes === undefined) return undefined;
-        const byTurns = this.#moved + (this.#turn?.countedBytes ?? 0);
-        return bytes - (markers?.length ?? 0) + this.waitingBytes + byTurns;
-      },
-    });
+  get bytesWritten(): number | undefined {
+    const { writableBuffer } = this.sink as { writableBuffer?: Entry[] };
+    const markers = writableBuffer?.filter(({ chunk }) => chunk instanceof Marker);
+    const bytes: number | undefined = bytesWrittenOf?.call(this.sink);
+    if (bytes === undefined) return undefined;
+    const byTurns = this.#moved + (this.#turn?.countedBytes ?? 0);
+    return bytes - (markers?.length ?? 0) + this.waitingBytes + byTurns;
   }
 
   /** A socket answers all of it. */
@@ -502,22 +522,21 @@ class SocketLease extends Lease {
     return false;
   }
 
-  protected override turnOf(first: Uint8Array[], done: Done): Turn {
-    const gauge = () => turn.movedInAll();
+  protected override turnOf(first: readonly Uint8Array[], done: Done): Turn {
     const turn = new SocketTurn(this.sink, this.hooked, first, this.#guard, (error) => {
       this.#moved += turn.movedInAll();
       this.#turn = undefined;
-      this.#guard.end(gauge);
+      this.#guard.end(turn);
       done(error);
     });
     this.#turn = turn;
-    this.#guard.begin(gauge);
+    this.#guard.begin(turn);
     return turn;
   }
 }
 
 /** A turn on a socket, whose descriptor native code may write to. */
-class SocketTurn extends LeaseTurn {
+class SocketTurn extends LeaseTurn implements Movement {
   readonly #socket: net.Socket;
   readonly #guard: IdleGuard;
   /** Bytes of the moves that are over. */
@@ -530,7 +549,7 @@ class SocketTurn extends LeaseTurn {
   constructor(
     socket: net.Socket,
     below: Internals,
-    first: Uint8Array[],
+    first: readonly Uint8Array[],
     guard: IdleGuard,
     done: Done,
   ) {
@@ -575,7 +594,8 @@ class SocketTurn extends LeaseTurn {
     if ('code' in sink) return whyNoDescriptor(this.#socket) ?? sink;
     const { native } = addon;
     if (!native) return noHandle('sink');
-    const first = Buffer.concat(this.takeFirst());
+    const pieces = this.takeFirst();
+    const first = pieces.length > 0 ? Buffer.concat(pieces) : noBytes;
     this.#leading = first.length;
     this.#id = start(native, sink, first, (completion) => {
       const { value, residual } = completion;

@@ -11,7 +11,7 @@ import type { Readable } from 'node:stream';
 import { because } from './fallback';
 import { Gate } from './gate';
 import { endpointOf, handleOf, isKernelHandle, noHandle } from './handle';
-import { IdleGuard } from './idle';
+import { IdleGuard, type Movement } from './idle';
 import type { Turn } from './lease';
 import type { Completion } from './native';
 import type { Fallback } from './options';
@@ -42,7 +42,7 @@ export function whyNotNativeSource(stream: Readable): Fallback | undefined {
   if (stream.readableEncoding !== null) return ENCODED;
   const { _read, push, unshift } = internals;
   const isOwn =
-    (_read === own._read || sources.get(stream)?.reads === _read) &&
+    (_read === own._read || (_read === hooks._read && sources.has(stream))) &&
     Gate.isNodesOwn(stream, own.read) &&
     push === own.push &&
     unshift === own.unshift;
@@ -68,18 +68,27 @@ export function readsElsewhere(stream: object): boolean {
 
 const sources = new WeakMap<Readable, SocketSource>();
 
+/** In the place of a socket's own, the same for all: see the hooks of lease.ts. */
+const hooks = {
+  _read(this: Readable, size: number): void {
+    sources.get(this)?.read(size);
+  },
+  get bytesRead(): number | undefined {
+    return sources.get(this as unknown as Readable)?.bytesRead;
+  },
+};
+const bytesReadHook = Object.getOwnPropertyDescriptor(hooks, 'bytesRead')?.get;
+
 /** A socket, or a pipe, whose bytes native code takes from time to time. */
 export class SocketSource {
   readonly #socket: net.Socket;
   readonly #guard: IdleGuard;
   /** Bytes that native code has taken by now, but for the move in hand. */
   #taken = 0;
-  #moving: (() => number) | undefined;
+  #moving: Movement | undefined;
   #isTaken = false;
   /** Whether Node was reading, or has wanted to since. */
   #wantsToRead = false;
-  /** In the place of the socket's `_read`. */
-  readonly reads: Internals['_read'];
 
   static of(socket: net.Socket): SocketSource {
     let source = sources.get(socket);
@@ -93,22 +102,23 @@ export class SocketSource {
   private constructor(socket: net.Socket) {
     this.#socket = socket;
     this.#guard = IdleGuard.of(socket);
-    this.reads = (size) => {
-      if (this.#isTaken) this.#wantsToRead = true;
-      else own._read.call(socket, size);
-    };
+    const get = bytesReadHook as () => unknown;
     Object.defineProperty(socket, '_read', {
       configurable: true,
       writable: true,
-      value: this.reads,
+      value: hooks._read,
     });
-    Object.defineProperty(socket, 'bytesRead', {
-      configurable: true,
-      get: () => {
-        const bytes: number | undefined = bytesReadOf?.call(socket);
-        return bytes === undefined ? undefined : bytes + this.#takenInAll();
-      },
-    });
+    Object.defineProperty(socket, 'bytesRead', { configurable: true, get });
+  }
+
+  read(size: number): void {
+    if (this.#isTaken) this.#wantsToRead = true;
+    else own._read.call(this.#socket, size);
+  }
+
+  get bytesRead(): number | undefined {
+    const bytes: number | undefined = bytesReadOf?.call(this.#socket);
+    return bytes === undefined ? undefined : bytes + this.#takenInAll();
   }
 
   /** Node reads no more. */
@@ -134,7 +144,7 @@ export class SocketSource {
     const source = endpointOf(this.#socket, 'source');
     if ('code' in source) return source;
     const length = Number.isFinite(limit) ? limit - head.length : undefined;
-    const taken = () => Math.max(0, turn.moved() - head.length);
+    const taken = { movedInAll: () => Math.max(0, turn.moved() - head.length) };
     this.#moving = taken;
     this.#guard.begin(taken);
     const end = (bytes: number) => {
@@ -158,6 +168,6 @@ export class SocketSource {
   }
 
   #takenInAll(): number {
-    return this.#taken + (this.#moving?.() ?? 0);
+    return this.#taken + (this.#moving?.movedInAll() ?? 0);
   }
 }

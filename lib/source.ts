@@ -62,21 +62,21 @@ export type Part = MemoryPart | OpenRange;
 /** A source ready to be moved. */
 export interface OpenSource {
   /** Bytes in all; undefined when only reading tells. */
-  total: number | undefined;
+  readonly total: number | undefined;
   /** Why native code can't read it. */
-  fallback?: Fallback;
+  readonly fallback?: Fallback | undefined;
   /** Whether it can, in spite of that, where the sink is a file. */
-  fileMayTake?: boolean;
+  readonly fileMayTake?: boolean;
   /** Of a stream: this transfer's alone. */
-  claim?: Claim;
+  readonly claim?: Claim;
   /** What native code moves, in order, and between it, as streams, memory too large for it. */
   legs(): (NativeSegments | Readable)[];
   /** A stream over what follows the first `from` bytes. */
   streamFrom(from: number): Readable;
   /** For a stream: most bytes to take from it. */
-  limit: number;
+  readonly limit: number;
   /** What of files it is made of. */
-  ranges: OpenRange[];
+  readonly ranges: OpenRange[];
   /** Closes what was opened here; a stream of the caller's stays as it is. */
   close(): void;
 }
@@ -203,10 +203,7 @@ function fifoSource(parts: Parts, files: Files): OpenSource | undefined {
   if (part.offset > 0) throw systemError(ESPIPE, 'read');
   // libuv waits for the writer, and blocks no thread.
   const fifo = new net.Socket({ fd: file.surrender(), readable: true, writable: false });
-  return {
-    ...claimedSource(claim(fifo) as Claim, part.length ?? Number.POSITIVE_INFINITY),
-    close: () => fifo.destroy(),
-  };
+  return new FifoSource(claim(fifo) as Claim, part.length ?? Number.POSITIVE_INFINITY);
 }
 
 function listSource(parts: Parts, single: boolean, files: Files): OpenSource {
@@ -234,45 +231,94 @@ function listSource(parts: Parts, single: boolean, files: Files): OpenSource {
     }
     return { fd: file.fd, offset: part.offset, length, seekable, sizeKnown: file.sizeKnown };
   });
-  let reader: PartsReader | undefined;
-  const ranges = open.filter((part) => 'fd' in part);
-  // What reading finds is all there is, unless less was asked for.
-  const sizesWillShow = ranges.every(({ sizeKnown, length }) => sizeKnown || length === undefined);
-  return {
-    total,
-    ...(fallback && { fallback, fileMayTake: fallback.code === 'SOURCE_SIZE' && sizesWillShow }),
-    ranges,
-    legs: () => legsOf(open),
-    streamFrom: (from) => {
-      reader = new PartsReader(open, from);
-      return reader;
-    },
-    limit: Number.POSITIVE_INFINITY,
-    close: () => {
-      if (!reader) return closeAll(files);
-      reader.destroy();
-      reader.whenIdle(() => closeAll(files));
-    },
-  };
+  return new ListSource(open, total, fallback, files);
+}
+
+class ListSource implements OpenSource {
+  readonly total: number | undefined;
+  readonly fallback: Fallback | undefined;
+  readonly limit = Number.POSITIVE_INFINITY;
+  readonly #parts: Part[];
+  readonly #files: Files;
+  #reader: PartsReader | undefined;
+
+  constructor(
+    parts: Part[],
+    total: number | undefined,
+    fallback: Fallback | undefined,
+    files: Files,
+  ) {
+    this.#parts = parts;
+    this.total = total;
+    this.fallback = fallback;
+    this.#files = files;
+  }
+
+  get ranges(): OpenRange[] {
+    return this.#parts.filter((part) => 'fd' in part);
+  }
+
+  /** What reading finds is all there is, unless less was asked for. */
+  get fileMayTake(): boolean {
+    const sizesWillShow = this.ranges.every(
+      ({ sizeKnown, length }) => sizeKnown || length === undefined,
+    );
+    return this.fallback?.code === 'SOURCE_SIZE' && sizesWillShow;
+  }
+
+  legs(): (NativeSegments | Readable)[] {
+    return legsOf(this.#parts);
+  }
+
+  streamFrom(from: number): Readable {
+    this.#reader = new PartsReader(this.#parts, from);
+    return this.#reader;
+  }
+
+  close(): void {
+    if (!this.#reader) return closeAll(this.#files);
+    this.#reader.destroy();
+    this.#reader.whenIdle(() => closeAll(this.#files));
+  }
 }
 
 function streamSource(stream: Readable, limit: number): OpenSource | Promise<OpenSource> {
   const claimed = claim(stream);
-  const source = (own: Claim) => claimedSource(own, limit);
+  const source = (own: Claim) => new ClaimedSource(own, limit);
   return claimed instanceof Promise ? claimed.then(source) : source(claimed);
 }
 
-function claimedSource(own: Claim, limit: number): OpenSource {
-  return {
-    total: undefined,
-    ...(own.fallback && { fallback: own.fallback }),
-    claim: own,
-    ranges: [],
-    legs: () => [],
-    streamFrom: () => own.stream,
-    limit,
-    close: () => own.end(),
-  };
+class ClaimedSource implements OpenSource {
+  readonly total = undefined;
+  readonly ranges: OpenRange[] = [];
+
+  constructor(
+    readonly claim: Claim,
+    readonly limit: number,
+  ) {}
+
+  get fallback(): Fallback | undefined {
+    return this.claim.fallback;
+  }
+
+  legs(): [] {
+    return [];
+  }
+
+  streamFrom(): Readable {
+    return this.claim.stream;
+  }
+
+  close(): void {
+    this.claim.end();
+  }
+}
+
+/** A FIFO that was opened here. */
+class FifoSource extends ClaimedSource {
+  override close(): void {
+    this.claim.stream.destroy();
+  }
 }
 
 function legsOf(parts: Part[]): (NativeSegments | Readable)[] {

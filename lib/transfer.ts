@@ -81,12 +81,7 @@ class Transfer implements Job {
     const { sink } = this.#arguments;
     if (sink.kind === 'stream') this.#interrupt(closedUnder(sink.stream, 'sink'));
   };
-  readonly #onSourceClose = () => {
-    const { source } = this.#arguments;
-    // One that has ended may close while its last bytes are on their way.
-    if (source.kind !== 'stream' || source.stream.readableEnded) return;
-    this.#interrupt(closedUnder(source.stream, 'source'));
-  };
+  #onSourceClose: (() => void) | undefined;
   #ignoreSignal: (() => void) | undefined;
   #settled = false;
   #moving = false;
@@ -136,12 +131,17 @@ class Transfer implements Job {
       const opened = openSource(source);
       if (opened instanceof Promise) {
         if (source.kind === 'list') this.#isOpened = addon.native?.keepAlive();
-        opened.then(this.#onSource, this.#onError).finally(this.#isOpened);
+        opened
+          .then(
+            (source) => this.#sourceOpened(source),
+            (error) => this.#fail(error),
+          )
+          .finally(this.#isOpened);
       } else {
         this.#source = opened;
       }
     } catch (error) {
-      return this.#onError(error);
+      return this.#fail(error as Error);
     }
     // Headers that have not been sent stay so until there is a source: the answer may be 404 yet.
     const early = sink.kind === 'stream' && isMessage(sink.stream) && !sink.stream.headersSent;
@@ -191,12 +191,12 @@ class Transfer implements Job {
 
   // The way to the first byte: both ends must be ready.
 
-  readonly #onSource = (source: OpenSource): void => {
+  #sourceOpened(source: OpenSource): void {
     if (this.#settled) return source.close();
     this.#source = source;
     this.#takeTurn();
     this.#proceed();
-  };
+  }
 
   #takeTurn(): void {
     const { sink } = this.#arguments;
@@ -205,13 +205,6 @@ class Transfer implements Job {
     takeTurn(sink.stream, this);
   }
 
-  readonly #onTurn = (turn: Turn): void => {
-    this.#turn = turn;
-    this.#proceed();
-  };
-
-  readonly #onError = (error: unknown): void => this.#fail(error as Error);
-
   #proceed(): void {
     if (this.#settled || this.#moving || !this.#source) return;
     const source = this.#source;
@@ -219,7 +212,10 @@ class Transfer implements Job {
       const sink = this.#fileSink;
       if (sink && !this.#turnTaken) {
         this.#turnTaken = true;
-        sink.open(source).then(this.#onTurn, this.#onError);
+        sink.open(source).then(
+          (turn) => this.#turnGiven(turn),
+          (error) => this.#fail(error),
+        );
       }
       return;
     }
@@ -235,6 +231,11 @@ class Transfer implements Job {
     } else {
       this.#nextLeg(source.legs(), this.#turn);
     }
+  }
+
+  #turnGiven(turn: Turn): void {
+    this.#turn = turn;
+    this.#proceed();
   }
 
   /** False, and the transfer failed, where only the native way was wanted. */
@@ -267,6 +268,10 @@ class Transfer implements Job {
   // Of a socket or a pipe native code takes what Node has not read by now.
 
   #whenConnected(source: net.Socket, then: () => void): void {
+    this.#onSourceClose = () => {
+      // One that has ended may close while its last bytes are on their way.
+      if (!source.readableEnded) this.#interrupt(closedUnder(source, 'source'));
+    };
     source.once('close', this.#onSourceClose);
     if (source.destroyed && source.readableEnded) this.#done();
     else if (source.destroyed) this.#fail(closedUnder(source, 'source'));
@@ -350,7 +355,7 @@ class Transfer implements Job {
 
   #pumpFrom(stream: Readable, limit: number, then: () => void): void {
     const turn = this.#turn as Turn;
-    stream.off('close', this.#onSourceClose); // a pump listens itself
+    if (this.#onSourceClose) stream.off('close', this.#onSourceClose); // a pump listens itself
     this.#pump = new Pump(this.#source?.claim ?? ownStream(stream), limit, {
       write: (chunk, done) => turn.write(chunk, done),
       accepted: (bytes) => {
@@ -444,7 +449,8 @@ class Transfer implements Job {
     const { source, sink } = this.#arguments;
     this.#ignoreSignal?.();
     if (sink.kind === 'stream') sink.stream.off('close', this.#onSinkClose);
-    if (source.kind === 'stream') source.stream.off('close', this.#onSourceClose);
+    const onSourceClose = this.#onSourceClose;
+    if (source.kind === 'stream' && onSourceClose) source.stream.off('close', onSourceClose);
     this.#pump?.stop();
     this.#source?.close();
     if (debug.enabled) {
