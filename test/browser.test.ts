@@ -8,6 +8,7 @@ import { type Browser, type BrowserContext, chromium, type Response } from 'play
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { pattern } from './helpers/files';
 import { until } from './helpers/process';
+import { foreignEnvironment } from './helpers/sanitizers';
 import { makeSite, type Server, type Site, startServer } from './helpers/servers';
 
 const CHROMIUM = '/usr/bin/chromium';
@@ -70,6 +71,7 @@ beforeAll(async () => {
   }
   browser = await chromium.launch({
     executablePath: CHROMIUM,
+    env: foreignEnvironment(),
     args: [
       '--headless',
       '--no-sandbox',

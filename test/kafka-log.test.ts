@@ -18,6 +18,7 @@ import {
   startKcat,
 } from './helpers/kafka';
 import { sleep, until } from './helpers/process';
+import { foreignEnvironment } from './helpers/sanitizers';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
@@ -508,7 +509,8 @@ describe('main.mjs', () => {
     expect(broker.greeting[1]).toBe('');
     const outputs: string[] = [];
     for (const line of broker.greeting.filter((line) => line.includes('kcat '))) {
-      outputs.push((await promisify(execFile)('sh', ['-c', line])).stdout);
+      const env = foreignEnvironment();
+      outputs.push((await promisify(execFile)('sh', ['-c', line], { env })).stdout);
     }
     const [produced, consumed, last, listed, ...more] = outputs;
     expect({ produced, consumed, last, more }).toEqual({

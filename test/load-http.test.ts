@@ -8,6 +8,7 @@ import * as path from 'node:path';
 import { promisify } from 'node:util';
 import { beforeAll, expect, test } from 'vitest';
 import { until } from './helpers/process';
+import { foreignEnvironment } from './helpers/sanitizers';
 import { makeSite, request, type Server, type Site, sizes, startServer } from './helpers/servers';
 
 const hash = (content: Uint8Array) => createHash('sha256').update(content).digest('hex');
@@ -44,7 +45,7 @@ async function serving(program: string, use: (server: Server) => Promise<void>) 
 test('wrk for 30 s, and clients that look at what they get', { timeout: 90_000 }, async () => {
   await serving('pipe.mjs', async (server) => {
     const args = ['--threads', '2', '--connections', '32', '--duration', '30s'];
-    const wrk = run('wrk', [...args, `${server.origin}/${MIDDLE}`]);
+    const wrk = run('wrk', [...args, `${server.origin}/${MIDDLE}`], { env: foreignEnvironment() });
     const agent = new http.Agent({ keepAlive: true, maxSockets: 8 });
     const names = [...site.files.keys()];
     const hashes = new Map([...site.files].map(([name, content]) => [name, hash(content)]));

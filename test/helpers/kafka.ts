@@ -7,6 +7,7 @@ import { setImmediate } from 'node:timers/promises';
 import { crc32c } from '@node-rs/crc32';
 import { expect, onTestFinished } from 'vitest';
 import { scratchFolder } from './files';
+import { foreignEnvironment } from './sanitizers';
 
 /** A line of the broker's log: what it has answered. */
 export interface Answer {
@@ -173,6 +174,7 @@ export function startKcat(
 ): Kcat {
   const output = to === undefined ? undefined : fs.openSync(to, 'w');
   const child = spawn('kcat', ['-b', address, ...args], {
+    env: foreignEnvironment(),
     stdio: [input === undefined ? 'ignore' : 'pipe', output ?? 'pipe', 'pipe'],
   });
   if (output !== undefined) fs.closeSync(output);

@@ -7,6 +7,7 @@ import { createInterface } from 'node:readline';
 import { pathToFileURL } from 'node:url';
 import { expect } from 'vitest';
 import { pattern, scratchRoot } from './files';
+import { foreignEnvironment } from './sanitizers';
 
 /** What became of a stream that a server has read a file by. */
 export interface Served {
@@ -145,7 +146,8 @@ export function makeSite(): Site {
 /** What curl writes to stdout; fails as curl does. */
 export function curl(...args: string[]): Promise<Buffer> {
   return new Promise((resolve, reject) => {
-    const options = { encoding: 'buffer' as const, maxBuffer: 64 * 1024 * 1024 };
+    const encoding = 'buffer' as const;
+    const options = { encoding, maxBuffer: 64 * 1024 * 1024, env: foreignEnvironment() };
     execFile('curl', ['--silent', '--show-error', ...args], options, (error, stdout, stderr) => {
       if (error) reject(new Error(`${error.message}\n${stderr}`));
       else resolve(stdout);
