@@ -6,8 +6,9 @@ import * as path from 'node:path';
 
 const require = createRequire(import.meta.url);
 
-/** The other addon, of the same sources. */
-export const seamAddon = path.resolve('test/support/build/Release/zerocopy_seam.node');
+/** The other addon, of the same sources; test/sanitizers/run.mjs has one of its own. */
+export const seamAddon =
+  process.env.ZEROCOPY_SEAM ?? path.resolve('test/support/build/Release/zerocopy_seam.node');
 
 interface Seam {
   inject(call: string, number: number, fault: number): boolean;

@@ -1,10 +1,11 @@
 // The addon with sanitizers in it, in a folder of its own, and what a process needs to load it.
 import { execFileSync, spawnSync } from 'node:child_process';
-import { copyFileSync, mkdirSync, rmSync, symlinkSync } from 'node:fs';
-import { basename, join, resolve } from 'node:path';
+import { copyFileSync, mkdirSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
+const support = join(root, 'test/support');
 export const folder = join(root, 'build/asan');
 
 const FLAGS = [
@@ -14,17 +15,28 @@ const FLAGS = [
   '-g',
 ].join(' ');
 
-/** As binding.gyp says, which node-gyp must find beside the folder that it builds in. */
+/** As the files binding.gyp say, beside which node-gyp must find the folder that it builds in. */
 export function build() {
-  mkdirSync(folder, { recursive: true });
-  for (const name of ['binding.gyp', 'native', 'node_modules']) {
+  mirror(['binding.gyp', 'native', 'node_modules', 'test/native']);
+  copyFileSync(join(root, 'package.json'), join(folder, 'package.json'));
+  compile(folder);
+  mirror(readdirSync(support).flatMap((name) => (name === 'build' ? [] : `test/support/${name}`)));
+  compile(join(folder, 'test/support'));
+}
+
+/** Links to what is in the tree. */
+function mirror(names) {
+  for (const name of names) {
+    mkdirSync(dirname(join(folder, name)), { recursive: true });
     rmSync(join(folder, name), { force: true });
     symlinkSync(join(root, name), join(folder, name));
   }
-  copyFileSync(join(root, 'package.json'), join(folder, 'package.json'));
+}
+
+function compile(where) {
   const gyp = join(root, 'node_modules/.bin/node-gyp');
   const env = { ...process.env, CXXFLAGS: FLAGS, LDFLAGS: FLAGS };
-  const options = { cwd: folder, env, encoding: 'utf8' };
+  const options = { cwd: where, env, encoding: 'utf8' };
   const { status, stdout, stderr } = spawnSync(gyp, ['configure', 'build'], options);
   if (status !== 0) throw new Error(`No addon with sanitizers was built:\n${stdout}${stderr}`);
 }
@@ -72,6 +84,8 @@ export function environment(reports, { leaks = false } = {}) {
     UBSAN_OPTIONS: text(ubsan),
     // node-gyp-build's: where a package's binary is, in children and worker threads too.
     ZEROCOPY_PREBUILD: folder,
+    // The one whose system calls fail on demand: test/helpers/seam.ts.
+    ZEROCOPY_SEAM: join(folder, 'test/support/build/Release/zerocopy_seam.node'),
     // For test/helpers/sanitizers.ts.
     ZEROCOPY_SANITIZERS: 'address,undefined',
   };
