@@ -185,7 +185,9 @@ describe.each(backends)('%s', (backend) => {
       source.on('error', (error) => errors.push(error));
       const result = failed(transfer(source, sink, { backend }));
       writer.write(Buffer.alloc(MIB));
-      await until(() => source.bytesRead > 0, 'it moves');
+      // libuv takes a reset that comes behind bytes which are still to be read for an end.
+      const least = backend === 'stream' ? MIB : 1;
+      await until(() => source.bytesRead >= least, 'it moves');
       writer.resetAndDestroy();
       const error = await result;
       expect(error).toMatchObject({ code: 'ECONNRESET', errno: -104 });
