@@ -47,6 +47,7 @@ import {
   ways,
 } from './helpers/kafka-wire';
 import { sleep, until } from './helpers/process';
+import { hasSanitizers, noMeasuring } from './helpers/sanitizers';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
@@ -611,7 +612,10 @@ describe('fuzz', () => {
       // A frame that is too long is waited for, and so is a fetch.
       const waited = new Promise((resolve) => setTimeout(resolve, 15));
       await Promise.race([client.ended, client.answer(1).catch(() => {}), waited]);
-      client.socket.resetAndDestroy();
+      // Node's resetAndDestroy() fails while a shutdown(2) is under way, and the socket is never closed.
+      const { writableEnded, writableFinished } = client.socket;
+      if (writableEnded && !writableFinished) client.socket.destroy();
+      else client.socket.resetAndDestroy();
     };
     await leavesNothing(async () => {
       for (let n = 0; n < FRAMES; n += 10) {
@@ -640,7 +644,7 @@ describe('fuzz', () => {
   });
 });
 
-describe('memory', () => {
+describe(`memory${noMeasuring}`, () => {
   const statusOf = (pid: number, field: string) => {
     const status = fs.readFileSync(`/proc/${pid}/status`, 'utf8');
     return Number(new RegExp(`^${field}:\\s+(\\d+) kB`, 'm').exec(status)?.[1]) * KIB;
@@ -689,7 +693,7 @@ describe('memory', () => {
     }
     // A MiB for each is plenty. V8 lets garbage lie, since Node 26 more of it.
     const most = Number.parseInt(process.versions.node, 10) < 26 ? 150 : 250;
-    expect(statusOf(pid, 'VmHWM') - before).toBeLessThan(most * MIB);
+    if (!hasSanitizers) expect(statusOf(pid, 'VmHWM') - before).toBeLessThan(most * MIB);
     for (const other of clients) other.socket.resetAndDestroy();
     // But for a few that zerocopy keeps from its first transfer on.
     await until(() => broker.descriptors() <= descriptors + 4, 'they are closed');
