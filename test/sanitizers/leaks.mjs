@@ -5,6 +5,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { environment, folder } from './build.mjs';
+import { mistake } from './mistakes.mjs';
 
 const ROUNDS = 250;
 const QUICK_ROUNDS = 20;
@@ -17,7 +18,8 @@ function ofTheAddon(reports) {
       .filter((block) => /^(Direct|Indirect) leak of/m.test(block)),
   );
   // The sources' folder, of a frame that has a line; the binary's name, of one that has none.
-  const own = leaks.filter((leak) => /\/native\/\w+\.(cc|h):\d+|zerocopy\.node/.test(leak));
+  const frame = /(\/native\/\w+|\/seam)\.(cc|h):\d+|zerocopy\w*\.node/;
+  const own = leaks.filter((leak) => frame.test(leak));
   return { own, others: leaks.length - own.length };
 }
 
@@ -33,23 +35,30 @@ function look(what, command) {
   rmSync(reports, { recursive: true });
   const seconds = Math.round((Date.now() - began) / 1000);
   console.log(`${what}: ${own.length} leaks, ${others} of Node's own (${seconds} s)`);
-  for (const leak of own) console.error(`${leak}\n`);
   if (status !== 0) console.error(`${what}: ended with ${status ?? signal}\n${stdout}\n${stderr}`);
-  return { isClean: status === 0 && own.length === 0, stdout };
+  return { own, stdout, isClean: status === 0 && own.length === 0 };
+}
+
+function mustBeClean(what, command) {
+  const { own, stdout, isClean } = look(what, command);
+  for (const leak of own) console.error(`${leak}\n`);
+  return { isClean, stdout };
 }
 
 /** True where none was found, and all that was asked of the programs has been done. */
 export function checkLeaks(isQuick) {
+  if (look('Lost on purpose', mistake('lost')).own.length === 0) throw new Error('It is not found');
   const scratch = join(folder, 'transfers');
   rmSync(scratch, { recursive: true, force: true });
   mkdirSync(scratch);
   const program = resolve('test/sanitizers/transfers.mjs');
-  const transfers = look('Transfers', [program, scratch, String(isQuick ? QUICK_ROUNDS : ROUNDS)]);
+  const rounds = isQuick ? QUICK_ROUNDS : ROUNDS;
+  const transfers = mustBeClean('Transfers', [program, scratch, String(rounds)]);
   console.log(transfers.stdout);
   if (isQuick) return transfers.isClean;
   const vitest = resolve('node_modules/vitest/vitest.mjs');
   const patience = ['--testTimeout=300000', '--hookTimeout=120000'];
   const files = ['test/workers.test.ts', 'test/exits.test.ts'];
-  const ends = look('Ends', [vitest, 'run', ...patience, ...files]);
+  const ends = mustBeClean('Ends', [vitest, 'run', ...patience, ...files]);
   return transfers.isClean && ends.isClean;
 }

@@ -9,6 +9,8 @@
 #pragma pop_macro("NODE_API_MODULE")
 
 #include <algorithm>
+#include <limits>
+#include <memory>
 #include <mutex>
 #include <set>
 #include <string>
@@ -235,6 +237,22 @@ Napi::Value moved(const Napi::CallbackInfo& info) {
   return number(info.Env(), seam().moved);
 }
 
+// err(how): a mistake that sanitizers must find (test/sanitizers/mistakes.mjs).
+void err(const Napi::CallbackInfo& info) {
+  const std::string how = info[0].As<Napi::String>().Utf8Value();
+  volatile int one = 1;  // what the compiler can't see through
+  if (how == "beyond") {
+    const std::unique_ptr<char[]> bytes(new char[one]);
+    one = bytes[one];
+  }
+  if (how == "overflow") one = std::numeric_limits<int>::max() + one;
+  if (how == "lost") {
+    char* volatile last = nullptr;
+    for (int i = 0; i < 100; ++i) last = new char[one];
+    if (last != nullptr) last = nullptr;
+  }
+}
+
 Napi::Object initialize_with_seam(Napi::Env env, Napi::Object exports) {
   static std::once_flag installed;  // one table for all environments
   std::call_once(installed, install);
@@ -242,6 +260,7 @@ Napi::Object initialize_with_seam(Napi::Env env, Napi::Object exports) {
   exports["counts"] = Napi::Function::New<counts>(env);
   exports["fired"] = Napi::Function::New<fired>(env);
   exports["moved"] = Napi::Function::New<moved>(env);
+  exports["err"] = Napi::Function::New<err>(env);
   return initialize(env, exports);
 }
 
