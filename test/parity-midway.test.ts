@@ -17,6 +17,7 @@ import {
   stuckHalfWay,
   switched,
   type Went,
+  type Wire,
   wentOf,
   wholeOf,
   wireTo,
@@ -33,7 +34,8 @@ function noteTail(run: Run, name: string, bytes: Buffer, { content }: { content:
   run.note(name, { some, right: some && bytes.equals(tail) });
 }
 
-type Act = (stuck: Stuck, run: Run) => void | Promise<void>;
+/** The other end is connected by then: what is stuck goes on meanwhile. */
+type Act = (stuck: Stuck, run: Run, other: Wire) => void | Promise<void>;
 
 describe('the sink gets the whole file', () => {
   const cases: [string, Went | 'either way', Act][] = [
@@ -96,8 +98,7 @@ describe('the sink gets the whole file', () => {
     [
       'and a second socket the rest',
       switched,
-      async ({ stream, file }, run) => {
-        const { sink, peer } = await wireTo('tcp', 0);
+      async ({ stream, file }, run, { sink, peer }) => {
         stream.pipe(run.watch(sink, 'other'));
         noteTail(run, 'other', await receive(peer), file);
         await closed(sink);
@@ -164,7 +165,7 @@ describe('the sink gets the whole file', () => {
     const file = asciiFile(LARGE);
     await sameAsFs(async (run) => {
       const stuck = await stuckHalfWay(run, {}, undefined, 'unix', file);
-      const acted = act(stuck, run);
+      const acted = act(stuck, run, await wireTo('tcp', 0));
       run.noteBytes('wire', await wholeOf(stuck), file.content);
       await acted;
       await Promise.all([closed(stuck.stream), closed(stuck.sink)]);
