@@ -7,6 +7,7 @@ import { type TransferError, transfer } from 'zerocopy';
 import { backends } from './helpers/backends';
 import { testFile } from './helpers/files';
 import { isRoot, type KindReport, openFolder, tell } from './helpers/limits';
+import { hasSanitizers } from './helpers/sanitizers';
 import { link, receive } from './helpers/sockets';
 
 const MIB = 1024 * 1024;
@@ -88,6 +89,8 @@ const V2 = ['/sys/fs/cgroup', '/sys/fs/cgroup/unified'];
 
 function whyNoGroup(): string {
   if (!isRoot) return ' (SKIPPED: needs root, to make a control group)';
+  if (hasSanitizers)
+    return ' (SKIPPED: sanitizers alone take more than the control group may have)';
   return groupRoot() === undefined ? ' (SKIPPED: needs control groups for memory)' : '';
 }
 

@@ -38,7 +38,7 @@ describe('without it all goes by streams, and says why', () => {
   const cases: [string, Options, string, RegExp][] = [
     ['ZEROCOPY_BACKEND=stream', { env: { ZEROCOPY_BACKEND: 'stream' } }, 'DISABLED', /BACKEND/],
     ['--no-addons', { execArgv: ['--no-addons'] }, 'NO_ADDON', /--no-addons/],
-    ['no binary', { env: { LIBRARY: '' } }, 'NO_ADDON', /no binary for linux/],
+    ['no binary', { env: { LIBRARY: '', ...compiledBinary } }, 'NO_ADDON', /no binary for linux/],
   ];
   test.each(cases)('%s', async (_name, options, code, reason) => {
     const env = { ...options?.env };
