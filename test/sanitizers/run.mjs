@@ -39,8 +39,8 @@ const QUICK = [
   'workers',
 ].map((name) => `test/${name}`);
 
-/** Random programs of each kind (test/model), in the place of 5,000. */
-const QUICK_PROGRAMS = '200';
+/** Random programs (test/model), in the place of 5,000. */
+const QUICK_PROGRAMS = '1000';
 
 const args = process.argv.slice(2);
 const isQuick = args[0] === '--quick';
