@@ -9,6 +9,8 @@ import { mistake } from './mistakes.mjs';
 
 const ROUNDS = 250;
 const QUICK_ROUNDS = 20;
+/** Then it hangs. */
+const LONGEST_MS = 30 * 60_000;
 
 /** Leaks of which the addon's own code has allocated something, in the reports of a folder. */
 function ofTheAddon(reports) {
@@ -29,6 +31,7 @@ function look(what, command) {
   const { status, signal, stdout, stderr } = spawnSync(process.execPath, command, {
     encoding: 'utf8',
     maxBuffer: 64 * 1024 * 1024,
+    timeout: LONGEST_MS,
     env: environment(join(reports, 'report'), { leaks: true }),
   });
   const { own, others } = ofTheAddon(reports);

@@ -34,8 +34,14 @@ const settled = (name, promise) =>
       counts[key] = (counts[key] ?? 0) + 1;
     });
 
+/** The servers' ends: those that read nothing wouldn't see that the others have gone. */
+const peers = new Set();
+
 async function listen(use) {
-  const server = createServer((peer) => use(peer.on('error', () => {})));
+  const server = createServer((peer) => {
+    peers.add(peer.on('error', () => {}));
+    use(peer);
+  });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   return server;
@@ -153,6 +159,8 @@ const kinds = {
 
 for (let round = 0; round < Number(rounds); round++) {
   await Promise.all(Object.entries(kinds).map(([name, start]) => start(name)));
+  for (const peer of peers) peer.destroy();
+  peers.clear();
 }
 for (const server of [reads, stuck, sends, endless, resets]) server.close();
 console.log(JSON.stringify(counts, undefined, 2));
