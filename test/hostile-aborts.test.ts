@@ -2,8 +2,9 @@
 // of another file, no connection cut short that isn't the one.
 import { expect, test } from 'vitest';
 import { httpWays, leavesNothing, rawWays, startHosts } from './helpers/hostile';
+import { PATIENCE } from './helpers/sanitizers';
 
-const TIMEOUT_MS = 120_000;
+const TIMEOUT_MS = 120_000 * PATIENCE;
 
 /** How many transfers of a way have ended with some code. */
 function failuresOf(way: string, how: Record<string, number>): number {

@@ -6,12 +6,13 @@ import { Agent } from 'node:http';
 import { expect, test } from 'vitest';
 import { type Hosts, httpWays, leavesNothing, rawWays, startHosts } from './helpers/hostile';
 import { sleep, until } from './helpers/process';
+import { PATIENCE } from './helpers/sanitizers';
 import { request } from './helpers/servers';
 import { clientProgram, descriptorsOf, residentBytesOf } from './hostile/harness.mjs';
 import { contentOf } from './hostile/marks.mjs';
 
 const MIB = 1024 * 1024;
-const timeout = 120_000;
+const timeout = 120_000 * PATIENCE;
 /** Larger than what the kernel takes of it, with a server whose buffers are small. */
 const big = { buffers: 32 * 1024, sizes: [500_001] };
 

@@ -3,10 +3,11 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { expect, test } from 'vitest';
 import { leavesNothing, startHosts, uploadWays } from './helpers/hostile';
+import { PATIENCE } from './helpers/sanitizers';
 import { checkArrivals } from './hostile/harness.mjs';
 import { contentOf } from './hostile/marks.mjs';
 
-const timeout = 120_000;
+const timeout = 120_000 * PATIENCE;
 const uploads = { kind: 'upload', ways: uploadWays };
 /** Any moment; large enough, and slow enough, for most of them to be under way. */
 const abortedByServer = {
