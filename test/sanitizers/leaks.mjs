@@ -21,7 +21,10 @@ function ofTheAddon(reports) {
   );
   // The sources' folder, of a frame that has a line; the binary's name, of one that has none.
   const frame = /(\/native\/\w+|\/seam)\.(cc|h):\d+|zerocopy\w*\.node/;
-  const own = leaks.filter((leak) => frame.test(leak));
+  // Not what JavaScript allocates that the addon has called, nor V8's part of the addon's functions,
+  // which goes with the isolate: a process that ends in the middle never closes that.
+  const isNodes = (leak) => leak.includes(' in napi_create_function ');
+  const own = leaks.filter((leak) => frame.test(leak.split(' in Builtins_')[0]) && !isNodes(leak));
   return { own, others: leaks.length - own.length };
 }
 
@@ -62,6 +65,8 @@ export function checkLeaks(isQuick) {
   const vitest = resolve('node_modules/vitest/vitest.mjs');
   const patience = ['--testTimeout=300000', '--hookTimeout=120000'];
   const files = ['test/workers.test.ts', 'test/exits.test.ts'];
-  const ends = mustBeClean('Ends', [vitest, 'run', ...patience, ...files]);
+  // Warming is done under strace, where LeakSanitizer can't stop the threads.
+  const untraced = ['--testNamePattern', '^((?!warming).)*$'];
+  const ends = mustBeClean('Ends', [vitest, 'run', ...patience, ...untraced, ...files]);
   return transfers.isClean && ends.isClean;
 }
