@@ -1,19 +1,33 @@
 // Runs the tests in the virtual machine, and tells what came of it (run.mjs starts this there).
 //   inside.mjs RELEASE FILE...: the kernel that this is not to run under, and vitest's files
-import { spawnSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as os from 'node:os';
+import * as path from 'node:path';
 
 const [, , others, ...files] = process.argv;
 const kernel = os.release();
 console.log(`Linux ${kernel} (outside: ${others})`);
 if (kernel === others) throw new Error('This is no other kernel');
 
+// Files that tests write lie on an ext4 (/dev/vda): below them would be an overlay, which can't tell
+// what is resident.
+const engine = '/tmp/engine-tests';
+fs.copyFileSync('build/native-tests/plain/tests', engine);
+const disk = '/mnt/disk';
+fs.mkdirSync(disk, { recursive: true });
+execFileSync('mount', ['-t', 'ext4', '/dev/vda', disk]);
+for (const folder of ['build/native-tests', 'build/test-scratch']) {
+  const below = path.join(disk, path.basename(folder));
+  fs.mkdirSync(below);
+  fs.mkdirSync(folder, { recursive: true });
+  execFileSync('mount', ['--bind', below, folder]);
+}
+
 const failures = [];
-timed('the engine, without Node', 'build/native-tests/plain/tests', ['--no-colors']);
+timed('the engine, without Node', engine, ['--no-colors']);
 if (files.length > 0) {
   const results = '/tmp/results.json';
-  fs.mkdirSync('build/test-scratch', { recursive: true });
   timed('vitest', process.execPath, [
     'node_modules/vitest/vitest.mjs',
     'run',
