@@ -190,9 +190,8 @@ describe.each(framings)('%s', (framing) => {
   });
 });
 
-describe('an answer whose connection has gone, of which Node tells it nothing, is no sink', () => {
+describe('an answer whose connection has gone, even if Node tells it nothing, is no sink', () => {
   async function refuses(response: http.ServerResponse) {
-    expect(response.destroyed).toBe(false);
     const file = testFile(1000);
     const before = openDescriptors();
     for (const backend of ['auto', 'stream'] as const) {
@@ -209,6 +208,8 @@ describe('an answer whose connection has gone, of which Node tells it nothing, i
     await until(() => responses.length === 2, 'both requests have arrived');
     sink.destroy();
     await once(sink, 'close');
+    // Newer releases of Node 24 and 26 destroy the answers in line too, 20 never: it refuses either.
+    if (process.version.startsWith('v20.')) expect(responses[1]?.destroyed).toBe(false);
     await refuses(responses[1] as http.ServerResponse);
   });
 
@@ -218,6 +219,7 @@ describe('an answer whose connection has gone, of which Node tells it nothing, i
     await once(sink, 'close');
     const response = new http.ServerResponse(new http.IncomingMessage(sink));
     response.assignSocket(sink);
+    expect(response.destroyed).toBe(false);
     await refuses(response);
   });
 });
