@@ -19,7 +19,12 @@ const report = path.join(root, 'docs/mutations.md');
 /** A suite that hangs fails in CI too, by its own limits; this one is ours. */
 const LONGEST_RUN_MS = 15 * 60_000;
 // Or git would take the copy for a part of the repository that it lies in.
-const env = { ...process.env, GIT_CEILING_DIRECTORIES: path.dirname(tree), FORCE_COLOR: '0' };
+const env = {
+  ...process.env,
+  GIT_CEILING_DIRECTORIES: path.dirname(tree),
+  FORCE_COLOR: '0',
+  JOBS: 'max', // of node-gyp
+};
 
 /** @param {string} command @param {string[]} args */
 function run(command, args) {
@@ -82,7 +87,8 @@ function vitest(files) {
 
 /** The same of the engine's tests. */
 function native(tries = 2) {
-  const { status, output } = run('make', ['-C', 'test/native', 'plain', 'ARGS=--abort-after=1']);
+  const what = ['-C', 'test/native', 'plain', 'ARGS=--abort-after=1'];
+  const { status, output } = run('make', [`-j${os.availableParallelism()}`, ...what]);
   if (status === 0) return undefined;
   if (/^\S+: (fatal )?error:/m.test(output) && !output.includes('[doctest]')) {
     throw new Error(`It doesn't compile:\n${output.slice(-4000)}`);

@@ -6,8 +6,8 @@
 //
 // The processor is emulated, at about a tenth of its speed. So the default leaves out what no kernel
 // changes (HTTP, frameworks, browsers, Node's own ways), what measures time or memory, what moves
-// gigabytes, and what needs more than is there: mkfs and loop devices, strace, packages from npm. --quick:
-// the engine's tests, and the system calls as JavaScript sees them.
+// gigabytes, and what needs more than is there: strace, packages from npm. --quick: the engine's tests,
+// and the system calls as JavaScript sees them.
 import { execFileSync, spawnSync } from 'node:child_process';
 import * as os from 'node:os';
 import * as path from 'node:path';
@@ -44,9 +44,8 @@ const files = positionals.length > 0 ? positionals : chosen;
 
 setup();
 const tests = path.resolve('build/native-tests/plain/tests');
-execFileSync('make', ['-s', '-C', 'test/native', path.relative('test/native', tests)], {
-  stdio: 'inherit',
-});
+const make = ['-s', `-j${os.availableParallelism()}`, '-C', 'test/native'];
+execFileSync('make', [...make, path.relative('test/native', tests)], { stdio: 'inherit' });
 const run = values.quick ? 'quick' : 'whole';
 const limit = LIMIT_SECONDS[run];
 const inside = [
