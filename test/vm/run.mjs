@@ -7,14 +7,14 @@
 // The processor is emulated, at about a tenth of its speed. So the default leaves out what no kernel
 // changes (HTTP, frameworks, browsers, Node's own ways), what measures time or memory, what moves
 // gigabytes, and what needs more than is there: strace, packages from npm. --quick: the engine's tests,
-// and the system calls as JavaScript sees them.
+// the system calls as JavaScript sees them, each pair of ends, and sockets as sources.
 import { execFileSync, spawnSync } from 'node:child_process';
 import * as os from 'node:os';
 import * as path from 'node:path';
 import { parseArgs } from 'node:util';
 import { setup } from '../support/build.mjs';
 
-const QUICK = ['calls.test', 'pairs', 'limits-user'];
+const QUICK = ['calls.test', 'pairs', 'limits-user', 'receive.test'];
 const WHOLE = [
   ...QUICK,
   'copy-file.test',
@@ -22,7 +22,6 @@ const WHOLE = [
   'limits-descriptors',
   'order',
   'receive-faults',
-  'receive.test',
   'receive-fallback',
   'receive-segments',
   'relay.test',
