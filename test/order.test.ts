@@ -326,8 +326,7 @@ test('a gather list that names a file twice opens it once, at once or later', as
 
 test('a socket destroyed between two legs: nothing goes to who has its descriptor now', async () => {
   const file = testFile(100_000);
-  // More than the piece, or the socket has to wait for its peer where that is slow to take bytes.
-  const { sink, peer } = await link({ kind: 'tcp', buffers: 1024 * 1024 });
+  const { sink, peer } = await link({ kind: 'tcp' });
   const fd = fdOf(sink);
   peer.resume();
   // The socket takes the large piece at once; the file's turn comes a tick later.

@@ -3,7 +3,7 @@ import * as path from 'node:path';
 import { onTestFinished } from './scope';
 
 /** On the disk that the repository is on: the temporary folder may be a tmpfs. */
-export const scratchRoot = path.resolve('build/test-scratch');
+export const scratchRoot = path.resolve(process.env.ZEROCOPY_TEST_SCRATCH ?? 'build/test-scratch');
 
 /** A folder that goes with the test. */
 export function scratchFolder(): string {
