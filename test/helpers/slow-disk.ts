@@ -10,6 +10,7 @@ import { createInterface } from 'node:readline';
 import { onTestFinished } from 'vitest';
 import { compile } from '../../bench/lib/compile.mjs';
 import { scratchFolder } from './files';
+import { foreignEnvironment } from './sanitizers';
 
 const { program, missing } = compile('bench/peers/slow-disk.c', ['-lfuse3']);
 
@@ -68,7 +69,8 @@ export class SlowDisk {
     const into = beside ? beside.inside : ['unshare', '--mount', '--propagation', 'private'];
     const words = [...into, program ?? '', folder, String(files), String(size), ...flags];
     const [command = '', ...rest] = words;
-    const child = spawn(command, rest, { stdio: ['pipe', 'pipe', 'inherit'] });
+    const stdio = ['pipe', 'pipe', 'inherit'] as const;
+    const child = spawn(command, rest, { stdio: [...stdio], env: foreignEnvironment() });
     onTestFinished(async () => {
       child.stdin.end();
       if (child.exitCode === null) await once(child, 'exit');
