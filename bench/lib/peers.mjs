@@ -10,6 +10,7 @@ const PEERS = {
   haproxy: { label: 'HAProxy', debian: 'haproxy' },
   java: { label: 'Java', debian: 'default-jdk-headless' },
   javac: { label: 'the Java compiler', debian: 'default-jdk-headless' },
+  strace: { label: 'strace', debian: 'strace' },
   wrk: { label: 'wrk', debian: 'wrk' },
   bun: { label: 'Bun', npm: 'bun' },
 };

@@ -22,6 +22,8 @@ const FIGURES = {
   descriptorsEach: ['descriptors each', 2],
   requestsPerSecond: ['requests/s', 0],
   perSecond: ['files/s', 0],
+  callsPerGiB: ['system calls a GiB', 0],
+  copiedPerByte: ['bytes copied a byte', 3],
   cpuMicrosecondsEach: ['CPU us each', 1],
   latencyP99Ms: ['latency p99 ms', 2],
   roundTripMicroseconds: ['round trip us', 1],

@@ -11,6 +11,7 @@ import { MiB, makeFile, makeResident } from '../lib/scratch.mjs';
 export const name = 'accept-files';
 
 const CONNECTIONS = 64;
+const WARM_UP_ROUNDS = 50;
 const TARGETS = [
   {
     what: 'JavaScript thread CPU, to no body',
@@ -27,6 +28,7 @@ export async function run({ scratch, quick, rounds, log }) {
   const { program, missing } = compile('bench/peers/download.c');
   if (!program) return { name, title, rounds, ways: {}, checks: [], missing: [missing] };
   const file = makeFile(path.join(scratch, 'accept'), size);
+  const small = makeFile(path.join(scratch, 'accept-small'), MiB);
 
   const ways = await runRounds({
     ways: ['transfer', 'empty', 'pipe'],
@@ -34,7 +36,7 @@ export async function run({ scratch, quick, rounds, log }) {
     log,
     runTrial: async (way) => {
       makeResident(file);
-      const parameters = JSON.stringify({ way, file, connections: CONNECTIONS });
+      const parameters = JSON.stringify({ way, connections: CONNECTIONS });
       const server = await startServer([
         process.execPath,
         fromBench('trials/accept.mjs'),
@@ -46,12 +48,14 @@ export async function run({ scratch, quick, rounds, log }) {
         await clients.stop();
         return result;
       };
-      // Twice before: V8 has compiled by then what there is to compile.
-      for (let i = 0; i < 2; i++) {
+      // V8 has compiled by then what there is to compile.
+      await server.ask(`file ${small}`);
+      for (let i = 0; i < WARM_UP_ROUNDS; i++) {
         await server.ask('begin');
         await download();
         await server.ask('end');
       }
+      await server.ask(`file ${file}`);
       await server.ask('begin');
       const { bytes } = await download();
       const readings = await server.ask('end');

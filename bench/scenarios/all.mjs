@@ -16,6 +16,7 @@ import * as receiveFile from './receive-file.mjs';
 import * as relay from './relay.mjs';
 import * as relayLatency from './relay-latency.mjs';
 import * as slowReaders from './slow-readers.mjs';
+import * as syscalls from './syscalls.mjs';
 
 export const scenarios = [
   largeFile,
@@ -31,6 +32,7 @@ export const scenarios = [
   copyFile,
   coldDisk,
   movers,
+  syscalls,
   link1Gbit,
   ...kafkaFetch,
   ...kafkaFetch1Gbit,

@@ -1,8 +1,8 @@
 // A server that does the same with each connection, until its input ends.
 //
-//   node accept.mjs '{"way":"transfer","file":"/…","connections":64}'
+//   node accept.mjs '{"way":"transfer","connections":64}'
 //
-// Prints its port. For each line "begin" a line, and for "end", when `connections` more of them have
+// Prints its port. For each line "file /…", which is what it sends from then on, a line; for "begin" one, and for "end", when `connections` more of them have
 // been closed, the readings of the time since.
 import { createReadStream } from 'node:fs';
 import * as net from 'node:net';
@@ -10,7 +10,9 @@ import { createInterface } from 'node:readline';
 import { transfer } from 'zerocopy';
 import { startReadings } from '../lib/readings.mjs';
 
-const { way, file, connections } = JSON.parse(process.argv[2]);
+const { way, connections } = JSON.parse(process.argv[2]);
+
+let file;
 
 const ways = {
   transfer: (socket) => transfer(file, socket, { endSink: true }),
@@ -32,9 +34,13 @@ server.listen(0, '127.0.0.1', () => console.log(JSON.stringify({ port: server.ad
 
 let stopReadings;
 for await (const line of createInterface({ input: process.stdin })) {
-  if (line === 'begin') {
-    closed = 0;
-    stopReadings = startReadings(false);
+  if (line !== 'end') {
+    if (line === 'begin') {
+      closed = 0;
+      stopReadings = startReadings(false);
+    } else {
+      file = line.slice('file '.length);
+    }
     console.log('{}');
     continue;
   }

@@ -5,7 +5,9 @@ import { afterAll } from 'vitest';
 const list = process.env.ZEROCOPY_WITNESS ?? '';
 
 afterAll(() => {
-  const mapped = fs.readFileSync('/proc/self/maps', 'utf8').matchAll(/\S+\/zerocopy(?!_seam)\S*\.node$/gm);
+  const mapped = fs
+    .readFileSync('/proc/self/maps', 'utf8')
+    .matchAll(/\S+\/zerocopy(?!_seam)\S*\.node$/gm);
   const addons = [...new Set([...mapped].map(([file]) => file))];
   fs.appendFileSync(list, `${JSON.stringify({ node: process.version, addons })}\n`);
 });
