@@ -5,9 +5,9 @@ import path from 'node:path';
 import { startDiscardingReceiver } from './lib/discard.mjs';
 import { describeMachine, machineLine } from './lib/machine.mjs';
 import { nodeReceiver, nodeTrial, runTrial, startReceiver } from './lib/processes.mjs';
-import { waysTable } from './lib/report.mjs';
 import { runRounds } from './lib/rounds.mjs';
 import { MiB, makeFile, makeResident, makeScratch } from './lib/scratch.mjs';
+import { waysTable } from './report/text.mjs';
 
 const SIZE = 1024 * MiB;
 const ROUNDS = 3;

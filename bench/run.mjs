@@ -2,8 +2,8 @@
 import { parseArgs } from 'node:util';
 import { describeMachine, machineLine } from './lib/machine.mjs';
 import { installPeers } from './lib/peers.mjs';
-import { scenarioText } from './lib/report.mjs';
 import { makeScratch } from './lib/scratch.mjs';
+import { scenarioText } from './report/text.mjs';
 
 /**
  * What a scenario is given.
