@@ -1,4 +1,6 @@
-// npm run bench [-- --peers] [--scenario NAME]… [--quick] [--json]
+// npm run bench [-- --peers] [--scenario NAME]… [--quick] [--json] [--html FILE]
+import { accessSync, constants, writeFileSync } from 'node:fs';
+import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { describeMachine, machineLine } from './lib/machine.mjs';
 import { installPeers } from './lib/peers.mjs';
@@ -36,6 +38,7 @@ function parseOptions() {
       peers: { type: 'boolean', default: false },
       json: { type: 'boolean', default: false },
       quick: { type: 'boolean', default: false },
+      html: { type: 'string' },
     },
   });
   return values;
@@ -49,13 +52,21 @@ function choose(scenarios, names) {
   throw new Error(`There is no scenario '${unknown}', only ${known}`);
 }
 
+/** What could keep the page from being written, minutes later, is told at once. @param {string} file */
+async function preparePage(file) {
+  accessSync(path.dirname(file), constants.W_OK);
+  const { page } = await import('./report/page.mjs'); // needs a development dependency
+  return page;
+}
+
 /** Progress, for whoever watches. @param {string} message */
 function log(message) {
   if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${message}`);
 }
 
 async function main() {
-  const { scenario: wanted, peers, json, quick } = parseOptions();
+  const { scenario: wanted, peers, json, quick, html } = parseOptions();
+  const page = html === undefined ? undefined : await preparePage(html);
   if (peers) installPeers(log);
   // Only now: they look for what is installed when they are loaded.
   const { scenarios } = await import('./scenarios/all.mjs');
@@ -83,10 +94,10 @@ async function main() {
     say(`${scenarioText(result)}\n`);
     results.push(result);
   }
-  if (json) {
-    const command = ['npm run bench --', ...process.argv.slice(2)].join(' ');
-    console.log(JSON.stringify({ machine, command, quick, scenarios: results }, null, 2));
-  }
+  const command = ['npm run bench --', ...process.argv.slice(2)].join(' ');
+  const everything = { machine, command, quick: context.quick, scenarios: results };
+  if (json) console.log(JSON.stringify(everything, null, 2));
+  if (page) writeFileSync(html, page(everything));
 }
 
 main().catch((error) => {

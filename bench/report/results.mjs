@@ -60,6 +60,11 @@ export function pointsOf(ways) {
   return points.every(Number.isFinite) ? points.sort((a, b) => a - b) : points;
 }
 
+/** @param {Series['x']} x its points are shown with units of their own */
+export function axisText({ label }) {
+  return label.replace(/, bytes$/, '');
+}
+
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
 
 /** @param {number | string} point @param {Series['x']} x */

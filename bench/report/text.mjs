@@ -1,7 +1,7 @@
 // Results as text, for a terminal.
 import { figuresOf, figureText, figureTitle } from './figures.mjs';
 import { labelOf } from './labels.mjs';
-import { complete, pointsOf, pointText } from './results.mjs';
+import { axisText, complete, pointsOf, pointText } from './results.mjs';
 
 /**
  * @param {string[][]} rows the first is the head; columns but the first `left` are flush right
@@ -67,7 +67,7 @@ function seriesTable({ title, x, figure, ways }) {
       ),
     ),
   ]);
-  return `${title} (${figureTitle(figure)}):\n${table([[x.label, ...ids.map(labelOf)], ...rows], 0)}`;
+  return `${title} (${figureTitle(figure)}):\n${table([[axisText(x), ...ids.map(labelOf)], ...rows], 0)}`;
 }
 
 /** @param {import('./results.mjs').Result} result */
