@@ -57,7 +57,7 @@ export class IdleGuard {
   }
 
   begin(movement: Movement): void {
-    this.#movements = [...this.#movements, movement];
+    this.#movements = this.#movements.length === 0 ? [movement] : [...this.#movements, movement];
     this.refresh();
   }
 

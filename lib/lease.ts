@@ -178,15 +178,16 @@ const noBytes = Buffer.alloc(0);
 export function enqueue(
   sink: Writable,
   job: Job,
-  write: (marker: Uint8Array, done: Done) => void = (marker, done) => sink.write(marker, done),
+  write?: (marker: Uint8Array, done: Done) => void,
 ): void {
   const forget = leaseOf(sink).dropWhenClosed(job);
-  writeMarker(job, (marker, done) =>
-    write(marker, (error) => {
-      forget();
-      done(error);
-    }),
-  );
+  const marker = new Marker(job);
+  const done = (error?: Error | null) => {
+    forget?.();
+    if (error) job.dropped(error);
+  };
+  if (write) write(marker, done);
+  else sink.write(marker, done);
 }
 
 /** The same for a sink that isn't there yet: it is leased before it gets what `write` puts by. */
@@ -280,7 +281,7 @@ class Lease {
    * A Duplex that is destroyed may leave what it has buffered without an answer: then a job whose turn
    * is to come hears of it here. Returns what takes that back.
    */
-  dropWhenClosed(job: Job): () => void {
+  dropWhenClosed(job: Job): (() => void) | undefined {
     return closings.once(this.sink, () => job.dropped(new Error('The sink was closed')));
   }
 
@@ -481,8 +482,8 @@ class SocketLease extends Lease {
   }
 
   /** A socket answers all of it. */
-  override dropWhenClosed(): () => void {
-    return () => {};
+  override dropWhenClosed(): undefined {
+    return undefined;
   }
 
   sendNow(native: Native, head: string, { fd, offset, length }: FileRange): Completion | undefined {

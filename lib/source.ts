@@ -172,7 +172,7 @@ export function openSource(source: ParsedSource): OpenSource | Promise<OpenSourc
     }
     if (pending.length === 0) return finish();
   } catch (error) {
-    Promise.allSettled(pending).then(() => closeAll(files));
+    Promise.allSettled(pending).then(() => closeAll(files.values()));
     throw error;
   }
   return Promise.allSettled(pending).then((results) => {
@@ -180,7 +180,7 @@ export function openSource(source: ParsedSource): OpenSource | Promise<OpenSourc
       for (const result of results) if (result.status === 'rejected') throw result.reason;
       return finish();
     } catch (error) {
-      closeAll(files);
+      closeAll(files.values());
       throw error;
     }
   });
@@ -189,8 +189,8 @@ export function openSource(source: ParsedSource): OpenSource | Promise<OpenSourc
 type Parts = (MemoryPart | FilePart)[];
 type Files = Map<string | number, HeldFile>;
 
-function closeAll(files: Files): void {
-  for (const file of files.values()) file.close();
+function closeAll(files: Iterable<HeldFile>): void {
+  for (const file of files) file.close();
 }
 
 const { EISDIR, ESPIPE } = os.constants.errno;
@@ -231,7 +231,7 @@ function listSource(parts: Parts, single: boolean, files: Files): OpenSource {
     }
     return { fd: file.fd, offset: part.offset, length, seekable, sizeKnown: file.sizeKnown };
   });
-  return new ListSource(open, total, fallback, files);
+  return new ListSource(open, total, fallback, [...files.values()]);
 }
 
 class ListSource implements OpenSource {
@@ -239,14 +239,14 @@ class ListSource implements OpenSource {
   readonly fallback: Fallback | undefined;
   readonly limit = Number.POSITIVE_INFINITY;
   readonly #parts: Part[];
-  readonly #files: Files;
+  readonly #files: HeldFile[];
   #reader: PartsReader | undefined;
 
   constructor(
     parts: Part[],
     total: number | undefined,
     fallback: Fallback | undefined,
-    files: Files,
+    files: HeldFile[],
   ) {
     this.#parts = parts;
     this.total = total;

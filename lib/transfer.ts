@@ -36,6 +36,7 @@ type Leg = NativeSegments | Readable;
 const { ENOMEM } = os.constants.errno;
 const PROGRESS_INTERVAL_MS = 100;
 const debug = debuglog('zerocopy');
+const none: Leg[] = [];
 
 /**
  * Moves bytes from `source` to `sink`, inside the kernel where it can: between files, gather lists of
@@ -56,7 +57,9 @@ export function transfer(
   sink: Sink,
   options?: TransferOptions,
 ): Promise<TransferResult> {
-  return new Promise((resolve) => resolve(move(parseArguments(source, sink, options))));
+  return new Promise((resolve, reject) => {
+    new Transfer(parseArguments(source, sink, options), resolve, reject).begin();
+  });
 }
 
 /** As `transfer`, of arguments that have been found right. */
@@ -99,6 +102,8 @@ class Transfer implements Job {
   /** What is moving bytes now: the engine, or a pump. */
   #inEngine = false;
   #pump: Pump | undefined;
+  #legs: Leg[] = none;
+  #legsBegun = 0;
   #legsEnded = 0;
   /** Why the engine's transfer was cancelled. */
   #interruption: Failure | undefined;
@@ -176,7 +181,7 @@ class Transfer implements Job {
     if (sink.kind === 'stream') {
       const error = this.#deadSink(sink.stream, turn.queued);
       if (error) return this.#fail(error);
-      sink.stream.once('close', this.#onSinkClose);
+      sink.stream.on('close', this.#onSinkClose); // until #letGo()
     }
     this.#proceed();
   }
@@ -229,7 +234,8 @@ class Transfer implements Job {
       const { claim, limit } = source;
       this.#whenConnected(claim.stream as net.Socket, () => this.#splice(claim, limit));
     } else {
-      this.#nextLeg(source.legs(), this.#turn);
+      this.#legs = source.legs();
+      this.#nextLeg();
     }
   }
 
@@ -248,17 +254,18 @@ class Transfer implements Job {
 
   // The native way: the engine moves runs of segments, the pump large pieces of memory between them.
 
-  #nextLeg(legs: Leg[], turn: Turn): void {
-    const [leg, ...rest] = legs;
+  #nextLeg(): void {
+    const leg = this.#legs[this.#legsBegun];
     if (leg === undefined) return this.#done();
     if (this.#interruption) return this.#fail(this.#interruption);
-    const next = () => this.#nextLeg(rest, turn);
-    if (leg instanceof Readable) return this.#pumpFrom(leg, Number.POSITIVE_INFINITY, next);
+    this.#legsBegun += 1;
+    if (leg instanceof Readable)
+      return this.#pumpFrom(leg, Number.POSITIVE_INFINITY, () => this.#nextLeg());
     this.#inEngine = true;
-    const fallback = turn.move(leg, (completion) => {
+    const fallback = this.#turn?.move(leg, (completion) => {
       this.#inEngine = false;
       this.#transferred += completion.value;
-      this.#legEnded(completion, next);
+      this.#legEnded(completion);
     });
     if (!fallback) return;
     this.#inEngine = false;
@@ -325,11 +332,11 @@ class Transfer implements Job {
     else if (this.#mayFallBack(fallback)) this.#stream({ ...fallback, at: this.#transferred });
   }
 
-  #legEnded(completion: Completion, next: () => void): void {
+  #legEnded(completion: Completion): void {
     const { outcome, backend, call, errno } = completion;
     // `read` only where all that was of files went so.
     if (this.#backend === 'read' || !this.#legsEnded++) this.#backend = backend;
-    if (outcome === Outcome.done) return next();
+    if (outcome === Outcome.done) return this.#nextLeg();
     const truncated = outcome === Outcome.truncated ? new SourceTruncatedError() : undefined;
     // Whoever interrupted it: the length of the message, or of a chunk, had been promised.
     if (truncated && this.#interruption) this.#breakOff(truncated);
