@@ -28,7 +28,7 @@ import {
 import { addon, type Completion, type NativeSegments, Outcome } from './native';
 import type { Fallback } from './options';
 import { inTime } from './patience';
-import { SharedListener } from './shared-listener';
+import { closes } from './shared-listener';
 
 type Done = (error?: Error | null) => void;
 
@@ -171,11 +171,6 @@ function storeHeader(message: OutgoingMessage): Fallback | undefined {
     return because('UNSUPPORTED', (error as Error).message);
   }
 }
-
-const closes = new SharedListener<Socket>(
-  (connection, listener) => connection.on('close', listener),
-  (connection, listener) => connection.off('close', listener),
-);
 
 /**
  * Queues a transfer among what a message keeps for the socket that it will have: a pipelined response

@@ -22,7 +22,7 @@ import {
   Outcome,
 } from './native';
 import type { Fallback } from './options';
-import { SharedListener } from './shared-listener';
+import { closes } from './shared-listener';
 
 type Done = (error?: Error | null) => void;
 type Entry = { chunk: Uint8Array | string; encoding: BufferEncoding };
@@ -229,12 +229,6 @@ export function sendNow(
   return (leaseOf(socket) as SocketLease).sendNow(native, head, range);
 }
 
-/** One 'close' listener for each sink, however many transfers wait. */
-const closings = new SharedListener<Writable>(
-  (sink, listener) => sink.once('close', listener),
-  (sink, listener) => sink.off('close', listener),
-);
-
 class Lease {
   protected readonly sink: Writable;
   /** What the sink had before. */
@@ -282,7 +276,7 @@ class Lease {
    * is to come hears of it here. Returns what takes that back.
    */
   dropWhenClosed(job: Job): (() => void) | undefined {
-    return closings.once(this.sink, () => job.dropped(new Error('The sink was closed')));
+    return closes.once(this.sink, () => job.dropped(new Error('The sink was closed')));
   }
 
   protected ready(_then: () => void, _failed: Done): boolean {

@@ -48,3 +48,9 @@ export class SharedListener<T extends object> {
     this.#remove(to, waiting.listener);
   }
 }
+
+/** For 'close' of whatever has it. */
+export const closes = new SharedListener<NodeJS.EventEmitter>(
+  (emitter, listener) => emitter.on('close', listener),
+  (emitter, listener) => emitter.off('close', listener),
+);

@@ -11,7 +11,8 @@
 namespace zerocopy {
 namespace {
 
-constexpr size_t kMaxParts = 64;  // of one call; a longer run of memory takes several
+constexpr size_t kMaxParts = 64;     // of one call; a longer run of memory takes several
+constexpr size_t kPageBytes = 4096;  // larger ones (arm64) are many of these
 
 }  // namespace
 
@@ -122,9 +123,21 @@ bool GatherTransfer::send_by_reading(Outcome* outcome) {
   }
   read_used_ = any_file;
   advance(static_cast<uint64_t>(sent.value));
+  read_before_ = within_;
   // A short count does not mean "full": the next step goes on where this one ended.
   *outcome = index_ == segments_.size() ? Outcome::done : Outcome::again;
   return true;
+}
+
+// Of a range that begins within a page and follows what is in memory, the bytes up to that page's
+// end, which go with that: sendfile(2) moves 16 pages at a time, and beside a header one page more
+// than that would take a buffer, and a packet, of its own (twice the CPU for 64 KiB over loopback).
+// 0 where there are none, or they aren't known to be in the page cache.
+size_t GatherTransfer::read_beginning(const Segment& segment, uint8_t* bytes) const {
+  const size_t length = kPageBytes - segment.offset % kPageBytes;
+  if (!known_resident_ || length == kPageBytes || segment.length <= length) return 0;
+  const sys::Result read = sys::read_nowait(segment.file->fd(), bytes, length, segment.offset);
+  return read.ok() && static_cast<size_t>(read.value) == length ? length : 0;
 }
 
 // Sends the run of memory segments that begins at the current one.
@@ -138,6 +151,11 @@ bool GatherTransfer::send_memory(uint64_t* budget, Outcome* outcome) {
     parts[count++] = {const_cast<uint8_t*>(segment.data) + skipped, segment.length - skipped};
     skipped = 0;
   }
+  uint8_t beginning[kPageBytes];
+  if (next < segments_.size() && count < kMaxParts) {
+    if (const size_t length = read_beginning(segments_[next], beginning))
+      parts[count++] = {beginning, length};
+  }
   const sys::Result sent = put(parts, count, next < segments_.size());
   if (!sent.ok()) {
     *outcome = refused(sent.error);
@@ -145,6 +163,7 @@ bool GatherTransfer::send_memory(uint64_t* budget, Outcome* outcome) {
   }
   const uint64_t moved = static_cast<uint64_t>(sent.value);
   advance(moved);
+  read_before_ = within_;
   *budget -= std::min(*budget, moved);
   return true;
 }
@@ -169,7 +188,7 @@ bool GatherTransfer::send_file(uint64_t* budget, Outcome* outcome) {
       *outcome = Outcome::wait_writable;
     } else {
       const Call call = sink_kind_ == Endpoint::pipe ? Call::splice : Call::sendfile;
-      *outcome = fail_or_unsupported(call, sent.error, within_ == 0);
+      *outcome = fail_or_unsupported(call, sent.error, within_ == read_before_);
     }
     return false;
   }
@@ -216,6 +235,7 @@ void GatherTransfer::advance(uint64_t count) {
     ++index_;
     within_ = 0;
     probed_until_ = 0;
+    read_before_ = 0;
   }
 }
 

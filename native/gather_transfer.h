@@ -59,6 +59,7 @@ class GatherTransfer : public Transfer {
   Outcome refused(int error);
   sys::Result send_range(int file, uint64_t offset, uint64_t count);
   bool send_by_reading(Outcome* outcome);
+  size_t read_beginning(const Segment& segment, uint8_t* bytes) const;
   bool send_memory(uint64_t* budget, Outcome* outcome);
   bool send_file(uint64_t* budget, Outcome* outcome);
 
@@ -69,6 +70,7 @@ class GatherTransfer : public Transfer {
   uint64_t total_ = 0;
   size_t index_ = 0;           // the current segment
   uint64_t within_ = 0;        // bytes of it that have gone
+  uint64_t read_before_ = 0;   // of these, what went by reading
   uint64_t probed_until_ = 0;  // up to here, within it, residency has been looked at
   bool residency_unknown_ = false;
   bool known_resident_ = false;  // the step in hand needs no probe

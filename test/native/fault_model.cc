@@ -135,11 +135,8 @@ class Rules {
     const Call call = event_.call == CallKind::splice ? Call::splice : Call::sendfile;
     if (is_error(EAGAIN)) return full();
     if (is_error()) {
-      const bool is_first =
-          std::any_of(flow_.ranges.begin(), flow_.ranges.end(), [this](const Flow::Range& range) {
-            return static_cast<int64_t>(range.offset) == event_.arguments.offset;
-          });
-      const bool is_unsupported = is_first && may_mean_unsupported(fault_.error);
+      const bool is_unsupported =
+          may_mean_unsupported(fault_.error) && none_moved(event_.arguments.offset, event_.call);
       return ends({is_unsupported ? Outcome::unsupported : Outcome::failed, call, fault_.error});
     }
     if (is_zero()) return ends({Outcome::truncated});  // it has become shorter
@@ -167,7 +164,11 @@ class Rules {
   // Whether an error at a position of the source is no worse than that this way can't serve. EBADF
   // is what copy_file_range(2) says of O_APPEND.
   bool another_way(int64_t offset, CallKind way) const {
-    if (!may_mean_unsupported(fault_.error) && fault_.error != EBADF) return false;
+    return (may_mean_unsupported(fault_.error) || fault_.error == EBADF) && none_moved(offset, way);
+  }
+
+  // Whether a call has moved nothing yet of the range that a position of the source is in.
+  bool none_moved(int64_t offset, CallKind way) const {
     for (const Flow::Range& range : flow_.ranges) {
       const auto is_within = [&](int64_t position) {
         const auto begin = static_cast<int64_t>(range.offset);

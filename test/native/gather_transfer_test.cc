@@ -949,6 +949,67 @@ TEST_CASE("the short way is for what is short and in the page cache") {
   CHECK(receive_rest(pair.receiver()).empty());
 }
 
+TEST_CASE(
+    "on the short way a range goes from a page's beginning on; what is before goes with memory") {
+  DescriptorGuard guard;
+  int looks = 0;
+  bool is_gone = false;
+  Seam<&Calls::read_nowait> seam([&](int fd, void* buffer, size_t count, off_t offset) {
+    looks += count > 1;
+    return is_gone && count > 1 ? fail_with(EAGAIN) : kernel.read(fd, buffer, count, offset);
+  });
+  TestFile file(200'000);
+  const Bytes header = pattern(1'000'000, 100);
+  SendLog sends;
+  std::vector<off_t> offsets;
+  bool is_refused = false;
+  Seam<&Calls::sendfile> sendfiles([&](int to, int from, off_t* offset, size_t count) {
+    offsets.push_back(*offset);
+    return is_refused ? fail_with(EINVAL) : kernel.sendfile(to, from, offset, count);
+  });
+  SocketPair pair(Family::unix_stream);
+  Outcome outcome = Outcome::cancelled;
+  const auto send = [&](std::vector<Segment> segments) {
+    GatherTransfer transfer(pair.sender(), std::move(segments));
+    CHECK(transfer.step_if_short(&outcome));
+    CHECK(transfer.backend() == Backend::sendfile);
+    return transfer.transferred();
+  };
+  SUBCASE("it begins within a page") {
+    CHECK(send(gather(memory(header), file.range(5000, 30'000))) == 30'100);
+    CHECK(outcome == Outcome::done);
+    CHECK(sends.calls.size() == 1);
+    CHECK(sends.calls[0].parts == 2);
+    CHECK(sends.calls[0].more);
+    CHECK(offsets == std::vector<off_t>{8192});
+    CHECK(difference(receive(pair.receiver(), 30'100),
+                     concatenation({header, pattern(5000, 30'000)})) == "");
+  }
+  SUBCASE("it begins where a page does, or nothing is before it") {
+    CHECK(send(gather(memory(header), file.range(8192, 30'000))) == 30'100);
+    CHECK(sends.calls[0].parts == 1);
+    CHECK(send(gather(file.range(5000, 30'000))) == 30'000);
+    CHECK(sends.calls.size() == 1);
+    CHECK(difference(receive(pair.receiver(), 60'100),
+                     concatenation({header, pattern(8192, 30'000), pattern(5000, 30'000)})) == "");
+  }
+  SUBCASE("its beginning has gone from the page cache") {
+    is_gone = true;
+    CHECK(send(gather(memory(header), file.range(5000, 30'000))) == 30'100);
+    CHECK(looks == 1);
+    CHECK(offsets == std::vector<off_t>{5000});
+    CHECK(difference(receive(pair.receiver(), 30'100),
+                     concatenation({header, pattern(5000, 30'000)})) == "");
+  }
+  SUBCASE("sendfile can't serve it after all: what has gone is counted") {
+    is_refused = true;
+    CHECK(send(gather(memory(header), file.range(5000, 30'000))) == 100 + 8192 - 5000);
+    CHECK(outcome == Outcome::unsupported);
+    CHECK(difference(receive(pair.receiver(), 100 + 8192 - 5000),
+                     concatenation({header, pattern(5000, 8192 - 5000)})) == "");
+  }
+}
+
 TEST_CASE("the short way ends where the socket is full, and goes on from there") {
   DescriptorGuard guard;
   AllResident resident;
