@@ -22,8 +22,8 @@ namespace zerocopy {
 //
 // Movers take a transfer from the queue or from the one epoll that they share, run a step, which
 // can't block, and put it where the outcome says. Whatever may block on a file runs on a warmer:
-// the steps of a transfer that writes to one too. Movers yield to the event loop: what it does is
-// short, and somebody waits for it.
+// the steps of a transfer that writes to one too. All these threads yield to the event loop: what
+// it does is short, and somebody waits for it.
 //
 // One engine serves all the environments (worker threads) of a process. It is never destroyed and
 // its threads are never joined: a process may exit at any moment, whatever they are doing.

@@ -43,6 +43,7 @@ bool Warmers::submit(uint64_t device, std::function<void()> job) {
 
 void* Warmers::thread_main(void* warmers) {
   sys::name_thread("zerocopy-warmer");
+  sys::yield_to_others();
   static_cast<Warmers*>(warmers)->work();
   return nullptr;
 }
