@@ -390,6 +390,10 @@ void yield_to_others() {
   ::setpriority(PRIO_PROCESS, 0, ::getpriority(PRIO_PROCESS, 0) + kYieldingNice);
 }
 
+void yield() {
+  ::sched_yield();
+}
+
 void name_thread(const char* name) {
   ::prctl(PR_SET_NAME, name);
 }

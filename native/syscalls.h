@@ -145,5 +145,7 @@ void name_thread(const char* name);
 // Lets other threads run before the calling one: it never preempts them (SCHED_BATCH), and weighs
 // less (nice).
 void yield_to_others();
+// The same at once, whatever is left of its time: who has woken up since waits for a tick else.
+void yield();
 
 }  // namespace zerocopy::sys

@@ -1,4 +1,5 @@
-// nginx with sendfile: one process, which opens the file at every request.
+// nginx with sendfile, and else as it is: one process, which opens the file at every request. With
+// tcp_nopush, connections stall for 40 ms from 64 KiB on (over loopback, Linux 6.18).
 import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { freePort, startListening } from './listening.mjs';
@@ -19,7 +20,6 @@ events { worker_connections 1024; }
 http {
   access_log off;
   sendfile on;
-  tcp_nopush on;
   keepalive_requests 100000000;
   default_type application/octet-stream;
   client_body_temp_path ${own}/client;
