@@ -41,7 +41,7 @@ bool GatherTransfer::step_if_short(Outcome* outcome, uint64_t most) {
   if (send_by_reading(outcome)) return true;
   if (!everything_is_resident()) return false;
   known_resident_ = true;
-  *outcome = move(kStepBytes);
+  *outcome = move(total_);
   known_resident_ = false;
   return true;
 }

@@ -52,7 +52,7 @@ enum class Endpoint { socket, pipe, file };
 
 // Most that one step moves, so that no fast client holds a thread for long; and the same when
 // nobody else waits for one, which saves 3 % of the CPU of a large file.
-inline constexpr uint64_t kStepBytes = 2 * 1024 * 1024;
+inline constexpr uint64_t kStepBytes = 1024 * 1024;
 inline constexpr uint64_t kStepBytesAlone = 8 * 1024 * 1024;
 
 struct FileRange {
