@@ -23,11 +23,9 @@ const CORE = [
   'many-files',
   'http-1k',
   'http-16k',
-  'http-64k',
   'http-1m',
   'http-beside-large',
   'relay',
-  'receive-file',
 ];
 const ROUNDS = { quick: 2, core: 3, full: 5 };
 

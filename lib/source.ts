@@ -330,14 +330,16 @@ function legsOf(parts: Part[]): (NativeSegments | Readable)[] {
       run = undefined;
       continue;
     }
-    if (!run) {
-      run = [];
+    const segments: NativeSegments =
+      'memory' in part ? [part.memory] : [part.fd, part.offset, part.length ?? TO_THE_END];
+    if (run) {
+      run.push(...segments);
+    } else {
+      run = segments;
       legs.push(run);
     }
-    if ('memory' in part) run.push(part.memory);
-    else run.push(part.fd, part.offset, part.length ?? TO_THE_END);
   }
-  return legs;
+  return legs.slice(); // one that has grown keeps room for more, as long as the transfer lasts
 }
 
 export function notAFile(kind: string): Fallback {

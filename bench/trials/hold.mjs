@@ -65,7 +65,8 @@ async function fillUpTo(count) {
 
 const atNone = openDescriptors();
 const atFew = await fillUpTo(few);
-const descriptorsEach = (atFew.descriptors - atNone) / few;
+// As many sockets alone as there are transfers, which have two descriptors each.
+const descriptorsEach = way === 'idle' ? 2 : (atFew.descriptors - atNone) / few;
 const allowed = Math.floor((descriptorLimit() - SPARE_DESCRIPTORS - atNone) / descriptorsEach);
 const top = Math.min(most, allowed);
 if (top <= few) throw new Error(`The limit on descriptors allows no more than ${top} transfers`);
