@@ -60,6 +60,7 @@ export function startReadings(loopDelay) {
       cpuSeconds: cpuAfter - cpuBefore,
       ...(jsThreadBefore !== undefined && { jsThreadSeconds: jsThreadAfter - jsThreadBefore }),
       loopUtilization,
+      residentMiB: process.resourceUsage().maxRSS / 1024,
     };
   };
 }

@@ -27,16 +27,17 @@ const TARGETS = [
 ];
 
 /** @param {import('../run.mjs').Context} context */
-export async function run({ scratch, quick, core, rounds: fewest, log }) {
+export async function run({ scratch, quick, core, receiver: remote, rounds: fewest, log }) {
   const rounds = quick ? fewest : ROUNDS;
   const size = (quick ? 256 : 1024) * MiB;
   log('making files');
   const file = makeFile(path.join(scratch, 'large'), size);
   const warmUp = makeFile(path.join(scratch, 'large-warm-up'), 16 * MiB);
-  const peer = compile('bench/peers/sendfile.c');
-  const java = core ? {} : find('java');
-  const receiver = await startDiscardingReceiver();
-  const { port } = receiver;
+  // Those know of this machine only.
+  const peer = remote ? {} : compile('bench/peers/sendfile.c');
+  const java = core || remote ? {} : find('java');
+  const receiver = await startDiscardingReceiver(remote);
+  const { host, port } = receiver;
 
   const ways = await runRounds({
     ways: [
@@ -55,7 +56,7 @@ export async function run({ scratch, quick, core, rounds: fewest, log }) {
       };
       const command = peers[way]
         ? [...peers[way], `${port}`, file, warmUp]
-        : nodeTrial('send.mjs', { way, port, files: [file], warmUp });
+        : nodeTrial('send.mjs', { way, host, port, files: [file], warmUp });
       makeResident(file);
       const trial = await runTrial(command);
       if (trial.bytes !== size) throw new Error(`${way} sent ${trial.bytes} bytes`);

@@ -23,13 +23,13 @@ const TARGETS = [
 ];
 
 /** @param {import('../run.mjs').Context} context */
-export async function run({ scratch, quick, rounds, log }) {
+export async function run({ scratch, quick, receiver: remote, rounds, log }) {
   const size = (quick ? 16 : 64) * MiB;
   log('making files');
   const files = Array.from({ length: FILES }, (_, index) =>
     makeFile(path.join(scratch, `many-${index}`), size),
   );
-  const receiver = await startDiscardingReceiver();
+  const receiver = await startDiscardingReceiver(remote);
   const total = FILES * size;
 
   const ways = await runRounds({
@@ -38,7 +38,8 @@ export async function run({ scratch, quick, rounds, log }) {
     log,
     runTrial: async (way, round) => {
       const send = async (loopDelay) => {
-        const parameters = { way, port: receiver.port, files, warmUp: files[0], loopDelay };
+        const { host, port } = receiver;
+        const parameters = { way, host, port, files, warmUp: files[0], loopDelay };
         files.forEach(makeResident);
         const trial = await runTrial(nodeTrial('send.mjs', parameters));
         if (trial.bytes !== total) throw new Error(`${way} sent ${trial.bytes} bytes`);
