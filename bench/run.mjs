@@ -1,4 +1,4 @@
-// npm run bench [-- --peers] [--scenario NAME]… [--quick] [--json] [--html FILE]
+// npm run bench [-- --peers] [--scenario NAME]… [--quick] [--json] [--html FILE] [--receiver HOST:PORT]
 import { accessSync, constants, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
@@ -13,6 +13,7 @@ import { scenarioText } from './report/text.mjs';
  * @property {string} scratch directory for files, removed at the end
  * @property {boolean} quick smaller, for a first look
  * @property {boolean} core without what others have to be installed for
+ * @property {{ host: string, port: number }} [receiver] on another machine, at the end of a real link
  * @property {number} rounds
  * @property {(message: string) => void} log
  */
@@ -27,6 +28,8 @@ const CORE = [
   'http-beside-large',
   'relay',
 ];
+/** What can send to a receiver on another machine. */
+const REMOTE = ['large-file', 'many-files'];
 const ROUNDS = { quick: 2, core: 3, full: 5 };
 
 function parseOptions() {
@@ -37,9 +40,18 @@ function parseOptions() {
       json: { type: 'boolean', default: false },
       quick: { type: 'boolean', default: false },
       html: { type: 'string' },
+      receiver: { type: 'string' },
     },
   });
-  return values;
+  return { ...values, receiver: parseReceiver(values.receiver) };
+}
+
+/** Of one that runs on another machine. @param {string | undefined} text as `host:port` */
+function parseReceiver(text) {
+  if (text === undefined) return undefined;
+  const [, host, port] = /^(.+):(\d+)$/.exec(text) ?? [];
+  if (!host) throw new Error(`--receiver must be HOST:PORT. Received '${text}'`);
+  return { host, port: Number(port) };
 }
 
 /** @param {string[]} names */
@@ -63,7 +75,8 @@ function log(message) {
 }
 
 async function main() {
-  const { scenario: wanted, peers, json, quick, html } = parseOptions();
+  const { scenario: given, peers, json, quick, html, receiver } = parseOptions();
+  const wanted = given.length === 0 && receiver ? REMOTE : given;
   const page = html === undefined ? undefined : await preparePage(html);
   if (peers) installPeers(log);
   // Only now: they look for what is installed when they are loaded.
@@ -82,6 +95,7 @@ async function main() {
     scratch: makeScratch(),
     quick: quick || isCore,
     core: isCore,
+    receiver,
     rounds: ROUNDS[quick ? 'quick' : isCore ? 'core' : 'full'],
   };
   const results = [];

@@ -10,5 +10,9 @@ export async function startDiscardingReceiver(remote) {
   const { program, missing } = compile('bench/receiver/receiver.c');
   const mode = pinned ? 'poll' : 'discard';
   const receiver = await startReceiver(program ? [program, mode] : nodeReceiver('discard'));
-  return { ...receiver, host: '127.0.0.1', missing: missing && `the receiver in C, so Node.js receives (${missing})` };
+  return {
+    ...receiver,
+    host: '127.0.0.1',
+    missing: missing && `the receiver in C, so Node.js receives (${missing})`,
+  };
 }
