@@ -304,6 +304,12 @@ class FramedTurn implements Turn {
     this.#turn.release(error);
   }
 
+  /** Then nobody takes any next bytes. */
+  #hasLostSink({ outcome, errno, call }: Completion): boolean {
+    const failed = outcome === Outcome.failed && isSocketError(systemError(errno, call));
+    return failed || this.#turn.isGone;
+  }
+
   #moveSome(
     chunks: Piece[],
     pieces: Iterator<Piece>,
@@ -324,26 +330,20 @@ class FramedTurn implements Turn {
         if (next.length === 0) return end(0);
         const stopped = this.#cancelled || this.#moveSome(next, pieces, ended);
         if (stopped) ended({ ...completion, outcome: Outcome.cancelled, value: this.#before });
-      } else if (chunk && outcome !== Outcome.truncated && !hasLostSocket(completion)) {
+      } else if (chunk && outcome !== Outcome.truncated && !this.#hasLostSink(completion)) {
         // What has begun must be brought to its end, or the client takes the next bytes for it.
-        const rest = this.#turn.isGone ? Promise.reject() : restOf(chunk, within);
-        rest.then(
+        restOf(chunk, within).then(
           (rest) => {
             this.#turn.putFirst(rest);
             end(chunk.length);
           },
-          () => end(0, true),
+          () => end(0, !this.#turn.isGone),
         );
       } else {
         end(chunk ? bodyWithin(chunk, within) : 0);
       }
     });
   }
-}
-
-/** Then nobody takes any next bytes. */
-function hasLostSocket({ outcome, errno, call }: Completion): boolean {
-  return outcome === Outcome.failed && isSocketError(systemError(errno, call));
 }
 
 const FRAMED = because('SINK_TYPE', 'HTTP frames what is written to the sink');

@@ -55,7 +55,7 @@ Outcome CopyTransfer::step(uint64_t budget) {
   Outcome outcome = Outcome::done;
   if (is_across() && looks_for_data()) return skip_hole(&outcome) ? Outcome::again : outcome;
   while (index_ < segments_.size()) {
-    if (budget == 0 || is_abandoned() || (is_across() && looks_for_data())) return Outcome::again;
+    if (budget == 0 || is_stopped() || (is_across() && looks_for_data())) return Outcome::again;
     const bool moved =
         current().file ? copy_file(&budget, &outcome) : write_memory(&budget, &outcome);
     if (!moved) return outcome;

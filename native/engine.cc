@@ -157,6 +157,7 @@ void Engine::cancel(const TaskRef& task) {
   if (task->state == State::done) return;
   if (task->state == State::running) {
     task->cancelled = true;
+    task->transfer->stop();
     return;
   }
   if (task->state == State::armed) armed_.fetch_sub(1, std::memory_order_relaxed);

@@ -79,8 +79,8 @@ class Engine {
   TransferId submit(std::unique_ptr<Transfer>* transfer, std::shared_ptr<Client> client,
                     int* error);
 
-  // Ends a transfer, at once unless a step of it is running, then after that step. It completes
-  // as cancelled, if it hasn't ended by then.
+  // Ends a transfer, at once unless a step of it is running, then after the system call that is on
+  // its way. It completes as cancelled, if it hasn't ended by then.
   void cancel(TransferId id);
 
   // Ends one that has been cancelled, and whose step still runs since the disk that it writes to

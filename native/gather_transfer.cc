@@ -55,7 +55,7 @@ Outcome GatherTransfer::step(uint64_t budget) {
 Outcome GatherTransfer::move(uint64_t budget) {
   Outcome outcome = Outcome::done;
   while (index_ < segments_.size()) {
-    if (budget == 0) return Outcome::again;
+    if (budget == 0 || is_stopped()) return Outcome::again;
     const bool moved =
         current().file ? send_file(&budget, &outcome) : send_memory(&budget, &outcome);
     if (!moved) return outcome;
@@ -177,8 +177,9 @@ bool GatherTransfer::send_file(uint64_t* budget, Outcome* outcome) {
     return false;
   }
   // Never more than is left of the range: asking for more leaves the tail corked for 200 ms
-  // (golang/go#41513). Nor more than was probed.
-  const uint64_t wanted = std::min({*budget, left, probed_until_ - within_});
+  // (golang/go#41513). Nor more than was probed. Nor much in one call, which goes on for as long as
+  // the peer takes bytes: one that is stopped must not send them all.
+  const uint64_t wanted = std::min({*budget, left, probed_until_ - within_, kStepBytes});
   const uint64_t began = residency_unknown_ ? monotonic_now() : 0;
   const sys::Result sent = send_range(segment.file->fd(), segment.offset + within_, wanted);
   if (residency_unknown_)

@@ -35,7 +35,7 @@ Outcome SpliceTransfer::move(uint64_t budget) {
   any_in_step_ = false;
   for (;;) {
     bool moved;
-    if (is_abandoned()) {
+    if (is_stopped()) {
       return Outcome::again;
     } else if (has_head()) {
       moved = send_head(&outcome);
@@ -94,7 +94,7 @@ bool SpliceTransfer::fill(uint64_t* budget, Outcome* outcome) {
     }
   }
   std::lock_guard<std::mutex> lock(source_mutex_);
-  if (is_abandoned()) return true;
+  if (is_stopped()) return true;
   const uint64_t wanted = std::min(left_, *budget);
   sys::Result taken = sys::splice(source_.fd, nullptr, pipe_.write.get(), nullptr, wanted, kFlags);
   if (taken.error == EAGAIN && may_be_stuck()) {

@@ -84,9 +84,11 @@ class Transfer {
   virtual bool may_block() const { return false; }
   virtual uint64_t device() const { return 0; }
 
-  // From another thread, while step() blocks, and nobody waits for that any more: no call is begun
-  // after the one on its way, which may still move bytes. Lets go of a source that is a stream.
-  virtual void abandon() { abandoned_.store(true, std::memory_order_relaxed); }
+  // From another thread, while step() runs: it begins no call after the one on its way.
+  void stop() { stopped_.store(true, std::memory_order_relaxed); }
+  // The same while step() blocks, and nobody waits for that any more: the call on its way may still
+  // move bytes. Lets go of a source that is a stream.
+  virtual void abandon() { stop(); }
 
   // After Outcome::cold.
   virtual FileRange cold_range() const { return {}; }
@@ -118,13 +120,13 @@ class Transfer {
   // For the last step of what has written to a file: closes our descriptor of it, and tells.
   Outcome close_file(File* file);
   void blame_source() { source_failed_ = true; }
-  bool is_abandoned() const { return abandoned_.load(std::memory_order_relaxed); }
+  bool is_stopped() const { return stopped_.load(std::memory_order_relaxed); }
   // As fail(), and tells whether that may mean that the kernel can't serve this pair at all.
   Outcome fail_or_unsupported(Call call, int error, bool nothing_moved);
 
  private:
   std::atomic<uint64_t> transferred_{0};
-  std::atomic<bool> abandoned_{false};
+  std::atomic<bool> stopped_{false};
   Call failed_call_ = Call::none;
   int error_ = 0;
   bool source_failed_ = false;

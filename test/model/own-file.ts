@@ -4,6 +4,7 @@ import { scratchFolder } from '../helpers/files';
 import { onTestFinished } from '../helpers/scope';
 import { type CorpusFile, closeFile, makeFiles } from './corpus';
 import type { Column } from './coverage';
+import { type FileTarget, Outlet } from './ends';
 import { OWN_BYTES } from './plan';
 
 export class OwnFile implements CorpusFile {
@@ -13,7 +14,7 @@ export class OwnFile implements CorpusFile {
   /** As long as the file is by now. */
   content: Buffer;
   readonly #sizes: number[] = [];
-  readonly #readers: { column: Column; isOver: () => boolean }[] = [];
+  readonly #readers: { outlet: Outlet | FileTarget; isOver: () => boolean }[] = [];
 
   static async make(): Promise<OwnFile> {
     const [file] = (await makeFiles(scratchFolder(), [OWN_BYTES], 100)) as [CorpusFile];
@@ -29,8 +30,8 @@ export class OwnFile implements CorpusFile {
   }
 
   /** Somebody reads it. */
-  readBy(column: Column, isOver: () => boolean): void {
-    this.#readers.push({ column, isOver });
+  readBy(outlet: Outlet | FileTarget, isOver: () => boolean): void {
+    this.#readers.push({ outlet, isOver });
   }
 
   /** Tells to what kinds of sinks it was on its way. */
@@ -39,7 +40,12 @@ export class OwnFile implements CorpusFile {
     fs.truncateSync(this.path, size);
     this.content = this.content.subarray(0, size);
     this.#sizes.push(size);
-    return this.#readers.filter(({ isOver }) => !isOver()).map(({ column }) => column);
+    const readers = this.#readers.filter(({ isOver }) => !isOver()).map(({ outlet }) => outlet);
+    // Of a message, or a chunk, whose length was promised; whoever ends the reading before that is known.
+    for (const outlet of readers) {
+      if (outlet instanceof Outlet && outlet.kind === 'http') outlet.breaksOff();
+    }
+    return readers.map(({ column }) => column);
   }
 
   /** Marks a moment: tells how short the file has become since, if it has. */

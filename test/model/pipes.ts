@@ -53,7 +53,7 @@ export class Piping {
     const file = isProc ? world.corpus.proc : fileOf(world, from.file as number | 'own');
     const { start, end } = clamp(isProc ? { ...from, offset: 0 } : from, file.content.length);
     this.#bytes = file.content.subarray(start, end);
-    if (from.file === 'own') world.own?.readBy(outlet.column, () => this.#isOver);
+    if (from.file === 'own') world.own?.readBy(outlet, () => this.#isOver);
     this.#cutAt = from.file === 'own' ? cutWithin(world, start, end) : () => undefined;
     // There is no empty range: `end` is the last byte.
     const range = start < end ? { start, end: end - 1 } : { start: file.content.length };

@@ -53,7 +53,7 @@ function sendNow(world: World, operation: Of<'send'> | Of<'gather'>, i: number, 
   );
   for (const { afterCall } of resolved) afterCall?.();
   if (parts.some((part) => 'file' in part && part.file === 'own')) {
-    world.own?.readBy(sink.column, () => asked.outcome !== undefined);
+    world.own?.readBy(sink, () => asked.outcome !== undefined);
   }
 }
 

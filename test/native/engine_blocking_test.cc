@@ -475,7 +475,7 @@ TEST_CASE("what waits for a warmer is run when one is free") {
   CHECK(recorder->count() == kMany);
 }
 
-TEST_CASE("cancelled while a warmer runs its step, a transfer ends after that step") {
+TEST_CASE("cancelled while a warmer runs its step, a transfer ends after the call on its way") {
   Engine& engine = started_engine(2);
   DescriptorGuard guard;
   TestFile source(100'000), sink(0);
@@ -510,14 +510,13 @@ TEST_CASE("cancelled while a warmer runs its step, a transfer ends after that st
     CHECK(completion.call == Call::copy_file_range);
     CHECK(completion.error == ENOSPC);
   }
-  SUBCASE("a stream that fails, with bytes in its pipe that its sink does not take") {
+  SUBCASE("a stream with bytes in its pipe that its sink has not taken") {
     Gate gate;
     std::atomic<int> calls{0};
     Seam<&Calls::splice> seam(
         [&](int in, loff_t* from, int out, loff_t* to, size_t count, unsigned flags) -> ssize_t {
           const int call = calls++;
           if (call == 1) gate.wait();
-          if (call == 2) return fail_with(ENOSPC);
           return kernel.splice(in, from, out, to, std::min<size_t>(count, call == 1 ? 1000 : count),
                                flags);
         });
@@ -530,9 +529,8 @@ TEST_CASE("cancelled while a warmer runs its step, a transfer ends after that st
     engine.cancel(id);
     gate.open();
     const Completion completion = recorder->wait_for(id);
-    CHECK(completion.outcome == Outcome::failed);
-    CHECK(completion.call == Call::splice);
-    CHECK(completion.error == ENOSPC);
+    CHECK(completion.outcome == Outcome::cancelled);
+    CHECK(calls == 2);
     CHECK(completion.transferred == 1000);
     CHECK_FALSE(completion.residual.empty());
     channel.close_in();

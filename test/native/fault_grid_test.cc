@@ -36,7 +36,7 @@ unsigned one_of() {
 
 constexpr uint32_t kSeed = 20'250'801;
 constexpr unsigned kPairsOfAScenario = 60;
-constexpr int kMostTold = 20;
+constexpr int kMostTold = 5;
 
 constexpr size_t index_of(CallKind call) {
   return static_cast<size_t>(call);
