@@ -337,7 +337,7 @@ class FramedTurn implements Turn {
             this.#turn.putFirst(rest);
             end(chunk.length);
           },
-          () => end(0, !this.#turn.isGone),
+          () => end(bodyWithin(chunk, within), !this.#turn.isGone),
         );
       } else {
         end(chunk ? bodyWithin(chunk, within) : 0);
