@@ -163,25 +163,6 @@ test('what npm and the compiler say before the results is passed over', () => {
   expect(drawPage()).toContain('large-file');
 });
 
-test("the README's charts are drawn from the committed results, which say what they are of", () => {
-  const root = path.join(__dirname, '..');
-  const committed = path.join(root, 'bench/results.json');
-  const folder = path.join(directory, 'charts');
-  expect(report(committed, '--charts', folder)).toMatchObject({ status: 0, stderr: '' });
-  const readme = fs.readFileSync(path.join(root, 'README.md'), 'utf8');
-  for (const name of fs.readdirSync(folder)) {
-    const drawn = fs.readFileSync(path.join(folder, name), 'utf8');
-    expect(fs.readFileSync(path.join(root, 'docs/charts', name), 'utf8')).toBe(drawn);
-    expect(readme).toContain(`docs/charts/${name}`);
-  }
-  const { machine, command } = JSON.parse(fs.readFileSync(committed, 'utf8'));
-  for (const fact of ['cpu', 'cores', 'kernel', 'node', 'date', 'commit']) {
-    expect(machine[fact]).toBeTruthy();
-  }
-  expect(machine.commit).not.toContain('changes');
-  expect(command).toMatch(/^npm run bench -- /);
-});
-
 test('colours that are drawn have a dark one in their place', () => {
   for (const svg of Object.values(drawCharts())) {
     const style = svg.match(/<style>(.*)<\/style>/)?.[1] ?? '';
