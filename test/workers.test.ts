@@ -60,16 +60,17 @@ describe('worker threads that end in the middle of what they do', () => {
       // A duplicate that outlived its worker would hold the connection open.
       await peers.ended();
       const { ended, before, after, grown }: Lives = JSON.parse(stdout);
-      const each = grown.map((bytes) => bytes / MIB).sort((a, b) => a - b);
+      const [first = 0, second = 0, third = 0] = grown.map((bytes) => bytes / MIB);
       console.log(`${ended} workers: ${stdout.trim()}`);
       expect(ended).toBeGreaterThanOrEqual(200 * ROUNDS);
       expect(after.descriptors).toBeLessThanOrEqual(before.descriptors);
       // A close that Node's fs has begun and its threads haven't is never made when the worker ends.
       expect(after.files).toBeLessThanOrEqual(before.files + 5);
       expect(after.threads).toBeLessThanOrEqual(before.threads);
-      // Of three rounds of 215, the one in the middle: what is lost is lost in each, and what allocators
-      // keep comes once, up to 28 MiB. Workers that do nothing at all take 5 to 10 KiB each.
-      if (!hasSanitizers) expect(each[1]).toBeLessThan(16 / 3);
+      // After two rounds of 215, or three: what is lost stays lost, while what allocators keep comes and
+      // goes, up to 28 MiB a round. Workers that do nothing at all take 5 to 10 KiB each.
+      const least = Math.min(first + second, first + second + third);
+      if (!hasSanitizers) expect(least).toBeLessThan(24);
       expect(fs.readdirSync(sinks).flatMap((lane) => fs.readdirSync(`${sinks}/${lane}`))).toEqual(
         [],
       );
