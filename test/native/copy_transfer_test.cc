@@ -97,10 +97,12 @@ const Way kWays[] = {
 };
 
 Outcome finish(Transfer& transfer, uint64_t budget = kStepBytes) {
-  Outcome outcome;
-  while ((outcome = transfer.step(budget)) == Outcome::again) {
+  for (;;) {
+    const Outcome outcome = transfer.step(budget);
+    // A slow machine may have made the disk look slow, for a source that nobody knows to be cached.
+    if (outcome == Outcome::cold) transfer.warmed();
+    if (outcome != Outcome::again && outcome != Outcome::cold) return outcome;
   }
-  return outcome;
 }
 
 off_t position(int fd) {
