@@ -14,11 +14,13 @@ export interface Movement {
   movedInAll(): number;
 }
 
-const guards = new WeakMap<Internals, IdleGuard>();
+/** Where a guarded socket has its guard. */
+const kGuard = Symbol('guard');
+type Guarded = Internals & { [kGuard]?: IdleGuard };
 
 /** In the place of a guarded socket's own, the same for all: see the hooks of lease.ts. */
-function onTimeoutUnlessMoving(this: Internals): void {
-  guards.get(this)?.onTimeout();
+function onTimeoutUnlessMoving(this: Guarded): void {
+  this[kGuard]?.onTimeout();
 }
 
 /** Lets a socket's timeouts pass as long as native code moves bytes from it or to it. */
@@ -30,11 +32,11 @@ export class IdleGuard {
   #before = 0;
 
   static of(socket: net.Socket): IdleGuard {
-    const internals = socket as unknown as Internals;
-    let guard = guards.get(internals);
+    const internals = socket as unknown as Guarded;
+    let guard = internals[kGuard];
     if (!guard) {
       guard = new IdleGuard(internals);
-      guards.set(internals, guard);
+      Object.defineProperty(internals, kGuard, { value: guard });
       // The running timer was bound to the _onTimeout before.
       if (socket.timeout) socket.setTimeout(socket.timeout);
     }

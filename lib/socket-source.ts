@@ -42,7 +42,7 @@ export function whyNotNativeSource(stream: Readable): Fallback | undefined {
   if (stream.readableEncoding !== null) return ENCODED;
   const { _read, push, unshift } = internals;
   const isOwn =
-    (_read === own._read || (_read === hooks._read && sources.has(stream))) &&
+    (_read === own._read || (_read === hooks._read && kSource in stream)) &&
     Gate.isNodesOwn(stream, own.read) &&
     push === own.push &&
     unshift === own.unshift;
@@ -66,15 +66,17 @@ export function readsElsewhere(stream: object): boolean {
   return symbol !== undefined && Boolean((stream as unknown as Record<symbol, unknown>)[symbol]);
 }
 
-const sources = new WeakMap<Readable, SocketSource>();
+/** Where a socket that native code reads from has its source. */
+const kSource = Symbol('source');
+type Claimed = Readable & { [kSource]?: SocketSource };
 
 /** In the place of a socket's own, the same for all: see the hooks of lease.ts. */
 const hooks = {
-  _read(this: Readable, size: number): void {
-    sources.get(this)?.read(size);
+  _read(this: Claimed, size: number): void {
+    this[kSource]?.read(size);
   },
   get bytesRead(): number | undefined {
-    return sources.get(this as unknown as Readable)?.bytesRead;
+    return (this as unknown as Claimed)[kSource]?.bytesRead;
   },
 };
 const bytesReadHook = Object.getOwnPropertyDescriptor(hooks, 'bytesRead')?.get;
@@ -91,10 +93,10 @@ export class SocketSource {
   #wantsToRead = false;
 
   static of(socket: net.Socket): SocketSource {
-    let source = sources.get(socket);
+    let source = (socket as Claimed)[kSource];
     if (!source) {
       source = new SocketSource(socket);
-      sources.set(socket, source);
+      Object.defineProperty(socket, kSource, { value: source });
     }
     return source;
   }

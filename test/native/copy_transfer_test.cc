@@ -97,12 +97,10 @@ const Way kWays[] = {
 };
 
 Outcome finish(Transfer& transfer, uint64_t budget = kStepBytes) {
-  for (;;) {
-    const Outcome outcome = transfer.step(budget);
-    // A slow machine may have made the disk look slow, for a source that nobody knows to be cached.
-    if (outcome == Outcome::cold) transfer.warmed();
-    if (outcome != Outcome::again && outcome != Outcome::cold) return outcome;
+  Outcome outcome;
+  while ((outcome = transfer.step(budget)) == Outcome::again) {
   }
+  return outcome;
 }
 
 off_t position(int fd) {
