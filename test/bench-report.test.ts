@@ -4,12 +4,11 @@ import { spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { type Browser, chromium } from 'playwright-core';
+import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { launchChromium } from './helpers/chromium';
 import { scratchFolder } from './helpers/files';
-import { foreignEnvironment } from './helpers/sanitizers';
 
-const CHROMIUM = '/usr/bin/chromium';
 const HOSTILE = `<script>document.title = 'run'</script> & "quoted"`;
 
 const summary = (median: number) => {
@@ -213,14 +212,7 @@ describe('in Chromium', () => {
   let browser: Browser;
 
   beforeAll(async () => {
-    if (!fs.existsSync(CHROMIUM)) {
-      throw new Error(`There is no ${CHROMIUM}: apt-get install chromium`);
-    }
-    browser = await chromium.launch({
-      executablePath: CHROMIUM,
-      env: foreignEnvironment(),
-      args: ['--headless', '--no-sandbox', '--disable-gpu', '--disable-background-networking'],
-    });
+    browser = await launchChromium();
   });
   afterAll(() => browser?.close());
 

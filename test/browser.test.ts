@@ -4,14 +4,12 @@
 import { createHash } from 'node:crypto';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
-import { type Browser, type BrowserContext, chromium, type Response } from 'playwright-core';
+import type { Browser, BrowserContext, Response } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import { launchChromium } from './helpers/chromium';
 import { pattern } from './helpers/files';
 import { until } from './helpers/process';
-import { foreignEnvironment } from './helpers/sanitizers';
 import { makeSite, type Server, type Site, startServer } from './helpers/servers';
-
-const CHROMIUM = '/usr/bin/chromium';
 
 const hash = (content: Uint8Array) => createHash('sha256').update(content).digest('hex');
 
@@ -66,23 +64,7 @@ beforeAll(async () => {
   return server.stop;
 });
 beforeAll(async () => {
-  if (!fs.existsSync(CHROMIUM)) {
-    throw new Error(`There is no ${CHROMIUM}: apt-get install chromium`);
-  }
-  browser = await chromium.launch({
-    executablePath: CHROMIUM,
-    env: foreignEnvironment(),
-    args: [
-      '--headless',
-      '--no-sandbox',
-      '--disable-gpu',
-      '--disable-quic',
-      '--no-first-run',
-      '--disable-background-networking',
-      '--disable-component-update',
-      '--disable-sync',
-    ],
-  });
+  browser = await launchChromium();
 });
 afterAll(() => browser?.close());
 beforeAll(async () => {
