@@ -2,8 +2,11 @@
 import { TransferError, type TransferOptions, type TransferResult, transfer } from 'zerocopy';
 import { type Facts, judge, type Outcome, type Way } from './model';
 
-/** What may be on its way when a transfer by streams fails: all that its reader has read ahead. */
-export const CHUNK_BYTES = 128 * 1024;
+/**
+ * What may be on its way when a transfer by streams fails, all that its reader has read ahead: less than
+ * a chunk of 64 KiB, to which one is added as it is short of that, and one more by read() itself.
+ */
+export const CHUNK_BYTES = 3 * 64 * 1024;
 
 export interface Request {
   what: string;

@@ -28,7 +28,10 @@ function child() {
   };
   let server;
   process.on('message', (message, handle) => {
-    if (message === 'server') server = handle.on('connection', serve);
+    if (message === 'server') {
+      server = handle.on('connection', serve);
+      process.send({ serving: true });
+    }
     if (message === 'connection') serve(handle);
     if (message === 'in mid-transfer') handle.end();
     if (message === 'end') {
@@ -65,9 +68,14 @@ async function parent() {
   const program = fork(self, [file, backend, 'child']);
   const ways = [];
   let inherited;
+  let onServing;
+  const serving = new Promise((resolve) => {
+    onServing = resolve;
+  });
   program.on('message', (message) => {
     inherited ??= message.inherited;
     if (message.way) ways.push(message.way);
+    if (message.serving) onServing();
   });
   await once(program, 'message');
 
@@ -94,6 +102,8 @@ async function parent() {
   const tornEnds = await failed;
 
   program.send('server', server);
+  // A handle that follows another is sent when the child has acknowledged that one.
+  await serving;
   server.close(); // the child's alone
   const served = await Promise.all(
     [1, 2, 3].map(async () => {
