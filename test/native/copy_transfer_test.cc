@@ -665,7 +665,7 @@ TEST_CASE("holes stay holes where they are to be kept, or get blocks of their ow
           MESSAGE("not here: a file system without holes");
           return;
         }
-        TestFile sink(0);
+        TestFile sink(0, sparse.file.device());
         Ways ways(way.copy, way.send);
         CopyTransfer transfer(empty_sink(sink, holes), gather(sparse.file.range(0, sparse.size)));
         CHECK(finish(transfer) == Outcome::done);

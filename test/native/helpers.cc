@@ -257,11 +257,17 @@ Bytes concatenation(std::initializer_list<Bytes> parts) {
   return whole;
 }
 
+std::string new_folder() {
+  const char* const chosen = ::getenv("ZEROCOPY_TEST_SCRATCH");
+  std::string folder = std::string(chosen ? chosen : ZEROCOPY_SCRATCH) + "/engine-XXXXXX";
+  REQUIRE(::mkdtemp(folder.data()) != nullptr);
+  return folder;
+}
+
 TestFile::TestFile(uint64_t size, FileSystem system) : TestFile(size, next_device(), system) {}
 
 TestFile::TestFile(uint64_t size, uint64_t device, FileSystem system) {
-  directory_ = ZEROCOPY_SCRATCH "/file-XXXXXX";
-  REQUIRE(::mkdtemp(directory_.data()) != nullptr);
+  directory_ = new_folder();
   path_ = directory_ + "/data";
   UniqueFd fd(::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
   REQUIRE(fd);

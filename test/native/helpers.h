@@ -214,6 +214,9 @@ std::string difference(const Bytes& received, const Bytes& expected);
 
 Bytes concatenation(std::initializer_list<Bytes> parts);
 
+// A new folder on a real disk: where ZEROCOPY_TEST_SCRATCH says, else beside the tests.
+std::string new_folder();
+
 // A file on disk that begins with pattern(0, size).
 class TestFile {
  public:

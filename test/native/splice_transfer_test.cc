@@ -975,10 +975,7 @@ TEST_CASE("many small pieces arrive, though each takes a slot of a pipe") {
 
 class Fifo {
  public:
-  Fifo() {
-    directory_ = ZEROCOPY_SCRATCH "/fifo-XXXXXX";
-    REQUIRE(::mkdtemp(directory_.data()) != nullptr);
-    path_ = directory_ + "/fifo";
+  Fifo() : directory_(new_folder()), path_(directory_ + "/fifo") {
     REQUIRE(::mkfifo(path_.c_str(), 0600) == 0);
   }
   ~Fifo() {
@@ -992,8 +989,8 @@ class Fifo {
   }
 
  private:
-  std::string directory_;
-  std::string path_;
+  const std::string directory_;
+  const std::string path_;
 };
 
 TEST_CASE("a FIFO that has no writer yet is waited for") {
