@@ -691,7 +691,7 @@ TEST_CASE("filled holes are no reason to move a position that is somebody else's
   TestFile sink(0);
   set_position(sink.fd(), 7);
   Ways ways;
-  Sink to{sink.fd(), 0, 0};
+  Sink to{sink.fd(), 0, sparse.file.device()};
   to.holes = Holes::filled;
   CopyTransfer transfer(to, gather(sparse.file.range(0, sparse.size)));
   CHECK(finish(transfer) == Outcome::done);
@@ -918,7 +918,7 @@ TEST_CASE("holes are kept up to an end that is not known before") {
         CAPTURE(size);
         CAPTURE(behind);
         CAPTURE(static_cast<int>(holes));
-        TestFile source(size), sink(0);
+        TestFile source(size), sink(0, source.device());
         source.truncate(size + behind);
         CopyTransfer transfer(empty_sink(sink, holes), gather(source.range(0, kToTheEnd)));
         CHECK(finish(transfer) == Outcome::done);

@@ -183,13 +183,21 @@ class Rules {
     return false;
   }
 
-  // To warm a range one byte of each page is read; to copy it, all of them.
+  // To warm a range one byte of each page is read; to copy it, all of them. What is no source is
+  // the table of mounts, which is read anew when it can't be polled.
   Effect of_reading() const {
     const bool only_warms = flow_.movement != Movement::copy || event_.arguments.count == 1;
-    if (only_warms) return kGoesOn;
+    if (only_warms || is_of_mounts(event_.arguments.to)) return kGoesOn;
     if (is_error()) return ends(failure(Call::read, fault_.error));
     if (is_zero() && flow_.to_the_end) return {Ending{Outcome::done}, true, true};
     return is_zero() ? ends({Outcome::truncated}) : kGoesOn;
+  }
+
+  // The table of mounts is read anew when polling it has failed.
+  bool is_of_mounts(int fd) const {
+    return std::any_of(events_.begin(), events_.end(), [fd](const Event& event) {
+      return event.call == CallKind::poll && event.arguments.to == fd;
+    });
   }
 
   Effect of_seeking() const {
