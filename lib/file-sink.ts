@@ -226,6 +226,11 @@ export class FileSink implements Turn {
 
   release(): void {}
 
+  /** Whether the disk has bytes in hand that it hasn't answered for. */
+  get isWriting(): boolean {
+    return this.#writing;
+  }
+
   // The end.
 
   /** Closes what was opened, and only then has the disk's last word. */

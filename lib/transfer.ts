@@ -19,6 +19,7 @@ import {
   type TransferOptions,
   type TransferResult,
 } from './options';
+import { PATIENCE_MS } from './patience';
 import { type ParsedSink, type Sink, takeTurn, whyNotNativeSink } from './sink';
 import {
   keepMemory,
@@ -99,13 +100,14 @@ class Transfer implements Job {
   #fileSink: FileSink | undefined;
   #fileSinkFinished = false;
   #progressTimer: NodeJS.Timeout | undefined;
+  #impatience: NodeJS.Timeout | undefined;
   /** What is moving bytes now: the engine, or a pump. */
   #inEngine = false;
   #pump: Pump | undefined;
   #legs: Leg[] = none;
   #legsBegun = 0;
   #legsEnded = 0;
-  /** Why the engine's transfer was cancelled. */
+  /** Why it is to end when what is on its way has ended. */
   #interruption: Failure | undefined;
 
   constructor(
@@ -367,10 +369,12 @@ class Transfer implements Job {
       write: (chunk, done) => turn.write(chunk, done),
       accepted: (bytes) => {
         this.#transferred += bytes;
+        if (this.#interruption) this.#fail(this.#interruption);
       },
       ended: ({ error, side, residual }) => {
         this.#pump = undefined;
         if (!error) return then();
+        if (this.#interruption) return this.#fail(this.#interruption, undefined, residual);
         if (side === 'sink') this.#failBySink(error, residual);
         else this.#fail(error, undefined, residual);
       },
@@ -385,6 +389,13 @@ class Transfer implements Job {
       // The engine's completion comes at once, unless a step is running, and says how far it came.
       this.#interruption ??= failure;
       this.#turn?.cancel();
+    } else if (this.#pump && this.#fileSink?.isWriting) {
+      // Or it would be written behind the back of whoever hears of the end.
+      this.#interruption ??= failure;
+      this.#impatience ??= setTimeout(
+        () => this.#fail(failure, undefined, this.#pump?.stop()),
+        PATIENCE_MS,
+      );
     } else {
       this.#fail(failure, undefined, this.#pump?.stop());
     }
@@ -453,6 +464,7 @@ class Transfer implements Job {
     this.#settled = true;
     this.#isOpened?.();
     clearInterval(this.#progressTimer);
+    clearTimeout(this.#impatience);
     const { source, sink } = this.#arguments;
     this.#ignoreSignal?.();
     if (sink.kind === 'stream') sink.stream.off('close', this.#onSinkClose);
