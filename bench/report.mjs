@@ -1,22 +1,23 @@
-// node bench/report.mjs RESULTS.json [--html FILE] [--charts FOLDER]
+// node bench/report.mjs RESULTS.json [--html FILE] [--charts FOLDER] [--tables MARKDOWN]
 // Draws what `npm run bench -- --json > RESULTS.json` has measured.
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { page } from './report/page.mjs';
 import { readmeCharts } from './report/readme.mjs';
 import { readResults } from './report/results.mjs';
+import { withTables } from './report/tables.mjs';
+
+const USAGE =
+  'Usage: node bench/report.mjs RESULTS.json [--html FILE] [--charts FOLDER] [--tables MARKDOWN]';
 
 function parseOptions() {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
-    options: { html: { type: 'string' }, charts: { type: 'string' } },
+    options: { html: { type: 'string' }, charts: { type: 'string' }, tables: { type: 'string' } },
   });
-  const { html, charts } = values;
-  if (positionals.length !== 1 || (html === undefined && charts === undefined)) {
-    throw new Error('Usage: node bench/report.mjs RESULTS.json [--html FILE] [--charts FOLDER]');
-  }
-  return { file: positionals[0], html, charts };
+  if (positionals.length !== 1 || Object.keys(values).length === 0) throw new Error(USAGE);
+  return { file: positionals[0], ...values };
 }
 
 /**
@@ -37,10 +38,13 @@ function writeCharts(results, folder) {
 }
 
 try {
-  const { file, html, charts } = parseOptions();
+  const { file, html, charts, tables } = parseOptions();
   const results = readResults(file);
   if (html !== undefined) writeFileSync(html, page(results));
   if (charts !== undefined) writeCharts(results, charts);
+  if (tables !== undefined) {
+    writeFileSync(tables, withTables(readFileSync(tables, 'utf8'), results));
+  }
 } catch (error) {
   console.error(error.message);
   process.exitCode = 1;

@@ -200,6 +200,42 @@ test('the bench writes the page beside its text, or beside its results', () => {
   expect(fs.readFileSync(html, 'utf8')).toContain(command);
 });
 
+test("the README's charts and tables are those of the committed results", () => {
+  const root = path.join(__dirname, '..');
+  const committed = path.join(root, 'bench/results.json');
+  const { machine, command, quick } = JSON.parse(fs.readFileSync(committed, 'utf8'));
+  expect(machine).toMatchObject({ pinned: true, commit: expect.stringMatching(/^[0-9a-f]{7,}$/) });
+  expect({ command, quick }).toEqual({
+    command: expect.stringMatching(/^npm run bench -- /),
+    quick: false,
+  });
+  const charts = path.join(directory, 'charts');
+  const readme = path.join(directory, 'README.md');
+  fs.copyFileSync(path.join(root, 'README.md'), readme);
+  expect(report(committed, '--charts', charts, '--tables', readme)).toMatchObject({
+    status: 0,
+    stderr: '',
+  });
+  const text = fs.readFileSync(readme, 'utf8');
+  expect(text).toBe(fs.readFileSync(path.join(root, 'README.md'), 'utf8'));
+  for (const name of fs.readdirSync(charts)) {
+    const drawn = fs.readFileSync(path.join(charts, name), 'utf8');
+    expect(drawn).toBe(fs.readFileSync(path.join(root, 'docs/charts', name), 'utf8'));
+    expect(text).toContain(`docs/charts/${name}`);
+  }
+});
+
+test('a text without marks is not written to', () => {
+  const readme = path.join(directory, 'README.md');
+  fs.writeFileSync(readme, 'No marks');
+  const { status, stderr } = report(file, '--tables', readme);
+  expect({ status, stderr }).toEqual({
+    status: 1,
+    stderr: expect.stringMatching(/^The text needs/),
+  });
+  expect(fs.readFileSync(readme, 'utf8')).toBe('No marks');
+});
+
 test('a file without results, and no file, are refused', () => {
   fs.writeFileSync(file, 'none');
   const html = path.join(directory, 'page.html');
