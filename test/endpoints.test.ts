@@ -60,15 +60,6 @@ describe('the page', () => {
     expect(pairs.rows.map(([row]) => row)).toEqual(Object.keys(sources));
     for (const [, ...cells] of pairs.rows) expect(cells).toHaveLength(columns.length);
   });
-
-  test('explains every fallback code, and no other', () => {
-    const options = fs.readFileSync('lib/options.ts', 'utf8');
-    const union = /export type FallbackCode =([^;]*);/.exec(options)?.[1] ?? '';
-    const codes = [...union.matchAll(/'(\w+)'/g)].map(([, code]) => code);
-    expect(codes.length).toBeGreaterThan(20);
-    const explained = [...text.matchAll(/^- `(\w+)`: \S/gm)].map(([, code]) => code);
-    expect(explained.toSorted()).toEqual(codes.toSorted());
-  });
 });
 
 for (const [kindOfSource = '', ...cells] of pairs.rows) {

@@ -1,0 +1,100 @@
+// What the pages say of the library and of each other is so, as far as a program can tell.
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import ts from 'typescript';
+import { describe, expect, test } from 'vitest';
+import * as zerocopy from 'zerocopy';
+import { pages, readPage } from './helpers/markdown';
+
+const all = pages();
+
+describe.each(all)('$path', ({ path: file, links }) => {
+  test('its links and images lead somewhere', () => {
+    const broken = links.filter((link) => {
+      if (/^[a-z]+:/.test(link)) return false;
+      const [target = '', anchor] = link.split('#');
+      const found = target === '' ? file : path.join(path.dirname(file), target);
+      if (!fs.existsSync(found)) return true;
+      if (anchor === undefined) return false;
+      return !all.find((page) => page.path === found)?.anchors.has(anchor);
+    });
+    expect(broken).toEqual([]);
+  });
+});
+
+describe('docs/why-not-native.md', () => {
+  test('explains every fallback code, and no other', () => {
+    const { tables } = readPage('docs/why-not-native.md');
+    const rows = tables.flat();
+    expect(rows.map((row) => row.code).toSorted()).toEqual(fallbackCodes().toSorted());
+    for (const row of rows) {
+      expect(row['what it means']).toMatch(/\w{3}/);
+      expect(row['what to do']).toMatch(/\w{3}/);
+    }
+  });
+});
+
+describe('docs/api.md', () => {
+  const { headings, text } = readPage('docs/api.md');
+  const section = (heading: string) => {
+    const start = text.indexOf(`\n## ${heading}`);
+    const end = text.indexOf('\n## ', start + 1);
+    return text.slice(start, end < 0 ? undefined : end);
+  };
+
+  test.each(Object.keys(zerocopy).filter((name) => name !== 'default'))('has %s', (name) => {
+    const documented = headings.some((heading) => heading.split('(')[0] === name);
+    const ofAnother = name.endsWith('Sync') && text.includes(`\`${name}\``);
+    expect(documented || ofAnother).toBe(true);
+  });
+
+  test.each([
+    ['transfer(', 'lib/options.ts', 'TransferOptions'],
+    ['relay(', 'lib/relay.ts', 'RelayOptions'],
+    ['copyFile(', 'lib/copy-file.ts', 'CopyFileOptions'],
+    ['capabilities(', 'lib/capabilities.ts', 'Capabilities'],
+  ])('%s) has every name of %s: %s, and no other', (heading, file, type) => {
+    const firstCells = section(heading).matchAll(/^\| (`.*?`) \|/gm);
+    const told = [...firstCells].flatMap(([, cell = '']) => cell.replaceAll('`', '').split(', '));
+    const inTheResult = ['transferred', 'fallback'];
+    const options = [...new Set(told)].filter((name) => !inTheResult.includes(name));
+    expect(options.toSorted()).toEqual(membersOf(file, type).toSorted());
+  });
+
+  test('has every code that a TransferError may have beside those of the system', () => {
+    const source = fs.readFileSync('lib/errors.ts', 'utf8');
+    const comment = source.slice(0, source.indexOf('class TransferError'));
+    const codes = [...comment.matchAll(/^ \* - `'(\w+)'`/gm)].map(([, code]) => code);
+    expect(codes.length).toBeGreaterThan(3);
+    const told = [...section('TransferError').matchAll(/^\| `([A-Z_]+)` \|/gm)];
+    expect(told.map(([, code]) => code).toSorted()).toEqual(codes.toSorted());
+  });
+});
+
+test('README.md has no option of transfer() that there isn’t, and none is missing', () => {
+  const rows = readPage('README.md').tables.flat();
+  const told = rows.flatMap((row) => row['option of transfer()']?.split(', ') ?? []);
+  expect(told.toSorted()).toEqual(membersOf('lib/options.ts', 'TransferOptions').toSorted());
+});
+
+function parse(file: string): ts.SourceFile {
+  return ts.createSourceFile(file, fs.readFileSync(file, 'utf8'), ts.ScriptTarget.ES2022);
+}
+
+function membersOf(file: string, name: string): string[] {
+  const source = parse(file);
+  const found = source.statements.find(
+    (statement) => ts.isInterfaceDeclaration(statement) && statement.name.text === name,
+  ) as ts.InterfaceDeclaration;
+  return found.members.map((member) => (member.name as ts.Identifier).text);
+}
+
+/** Of the type FallbackCode. */
+function fallbackCodes(): string[] {
+  const found = parse('lib/options.ts').statements.find(
+    (statement) => ts.isTypeAliasDeclaration(statement) && statement.name.text === 'FallbackCode',
+  ) as ts.TypeAliasDeclaration;
+  return (found.type as ts.UnionTypeNode).types.map(
+    (type) => ((type as ts.LiteralTypeNode).literal as ts.StringLiteral).text,
+  );
+}
