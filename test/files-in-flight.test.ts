@@ -10,7 +10,7 @@ import { until } from './helpers/process';
 import { link, receive, type SocketKind } from './helpers/sockets';
 
 const LENGTH = 4 * 1024 * 1024;
-const MIDDLE = LENGTH / 2 + 1000;
+const middleOf = (file: string) => fs.statSync(file).size / 2 + 1000;
 const NEW = Buffer.alloc(LENGTH, 'new');
 const ZEROS = Buffer.alloc(LENGTH);
 
@@ -38,11 +38,11 @@ const rows: Record<string, Row> = {
   },
   'punches a hole into it': {
     change: (file) =>
-      execFileSync('fallocate', ['--punch-hole', '--length', String(MIDDLE), file]),
+      execFileSync('fallocate', ['--punch-hole', '--length', String(middleOf(file)), file]),
     each: ['old', 'zero'],
   },
   'truncates it': {
-    change: (file) => fs.truncateSync(file, MIDDLE),
+    change: (file) => fs.truncateSync(file, middleOf(file)),
     each: ['old', 'zero'],
     ends: ['ERR_SOURCE_TRUNCATED'],
   },

@@ -2,10 +2,12 @@
 import { createRequire } from 'node:module';
 import * as path from 'node:path';
 import ts from 'typescript';
-import * as zerocopy from 'zerocopy';
+import type * as zerocopy from 'zerocopy';
 import type { Block } from './markdown';
 
 const require = createRequire(import.meta.url);
+/** Its names and no others, whatever an import adds to them. */
+export const library: typeof zerocopy = require('zerocopy');
 
 const CHECKED: ts.CompilerOptions = {
   strict: true,
@@ -75,13 +77,12 @@ export async function runBlock(
     if (!source.includes(old)) throw new Error(`The block doesn't say ${old}`);
     source = source.replaceAll(old, replacement);
   }
-  const { library, calls, settled } = recorded();
-  const load = (name: string) =>
-    modules[name] ?? (name === 'zerocopy' ? library : require(name));
+  const { recorded, calls, settled } = record();
+  const load = (name: string) => modules[name] ?? (name === 'zerocopy' ? recorded : require(name));
   const { outputText } = ts.transpileModule(source, {
     compilerOptions: { module: ts.ModuleKind.CommonJS, target: ts.ScriptTarget.ES2022 },
   });
-  const all = { ...library, ...names };
+  const all = { ...recorded, ...names };
   const body = `${outputText}\nreturn { ${declared.join(', ')} };`;
   const run = new AsyncFunction('require', 'exports', ...Object.keys(all), body);
   const values = await run(load, {}, ...Object.values(all));
@@ -90,29 +91,29 @@ export async function runBlock(
 }
 
 /** The library, with a record of what is asked of it. */
-function recorded() {
+function record() {
   const calls: Calls = { results: [], streams: [] };
   const pending: Promise<unknown>[] = [];
-  const record =
+  const noted =
     <Args extends unknown[], Result extends Calls['results'][number]>(
       call: (...args: Args) => Promise<Result>,
     ) =>
     (...args: Args) => {
       const called = call(...args);
-      const noted = called.then((result) => calls.results.push(result));
-      pending.push(noted.catch(() => {})); // which the block's own promise tells
+      const told = called.then((result) => calls.results.push(result));
+      pending.push(told.catch(() => {})); // which the block's own promise tells
       return called;
     };
-  const library = {
-    ...zerocopy,
-    transfer: record(zerocopy.transfer),
-    relay: record(zerocopy.relay),
-    copyFile: record(zerocopy.copyFile),
-    createReadStream: (...args: Parameters<typeof zerocopy.createReadStream>) => {
-      const stream = zerocopy.createReadStream(...args);
+  const recorded = {
+    ...library,
+    transfer: noted(library.transfer),
+    relay: noted(library.relay),
+    copyFile: noted(library.copyFile),
+    createReadStream: (...args: Parameters<typeof library.createReadStream>) => {
+      const stream = library.createReadStream(...args);
       calls.streams.push(stream);
       return stream;
     },
   };
-  return { library, calls, settled: () => Promise.all(pending) };
+  return { recorded, calls, settled: () => Promise.all(pending) };
 }

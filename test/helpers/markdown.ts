@@ -12,7 +12,7 @@ export interface Block {
   /** What stands behind the fence: `ts`, `sh`; empty for drawings. */
   language: string;
   text: string;
-  /** Its first line, by which it is called. */
+  /** Its first line, by which it is called; without what a shell takes for a comment. */
   name: string;
 }
 
@@ -68,12 +68,14 @@ export function readPage(file: string): Page {
       page.anchors.add(slugger.slug(heading));
     }
   });
-  if (codes !== page.blocks.length) throw new Error(`${file}: a block of code within another block`);
+  if (codes !== page.blocks.length)
+    throw new Error(`${file}: a block of code within another block`);
   return page;
 }
 
 function blockOf({ lang, text }: Tokens.Code, page: string, line: number): Block {
-  return { page, line, language: lang ?? '', text, name: text.split('\n')[0] ?? '' };
+  const [first = ''] = text.split('\n');
+  return { page, line, language: lang ?? '', text, name: first.replace(/ +# .*/, '') };
 }
 
 function rowsOf({ header, rows }: Tokens.Table): Record<string, string>[] {
