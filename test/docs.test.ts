@@ -30,7 +30,7 @@ type Example = string | ((block: Block) => Promise<unknown>);
 
 const examples: Record<string, Record<string, Example>> = {
   'README.md': {
-    'npm install zerocopy': 'it is for users; what is packed is installed by a test of its own',
+    'npm install zerocopy': 'it is not there yet; test/package.test.ts installs what is packed',
 
     "import { createServer } from 'node:http';": async (block) => {
       const { listener, createServer } = listened();
@@ -331,10 +331,10 @@ for (const block of blocks) {
 }
 
 test('whatever runs a block in the place of these tests is there', () => {
-  const reasons = Object.values(examples).flatMap((of) => Object.values(of));
-  const named = reasons.flatMap(
-    (reason) => String(reason).match(/\btest\/[\w-]+\.test\.ts/g) ?? [],
-  );
+  const reasons = Object.values(examples)
+    .flatMap((of) => Object.values(of))
+    .filter((example) => typeof example === 'string');
+  const named = reasons.flatMap((reason) => reason.match(/\btest\/[\w-]+\.test\.ts/g) ?? []);
   expect(named.filter((file) => !fs.existsSync(file))).toEqual([]);
 });
 
