@@ -6,13 +6,21 @@ import type * as streams from 'node:stream/promises';
 import type * as library from 'zerocopy';
 
 declare global {
-  const { capabilities, constants, copyFile, createReadStream, pipe }: typeof library;
-  const { relay, sendfile, splice, transfer, TransferError }: typeof library;
+  const capabilities: typeof library.capabilities;
+  const constants: typeof library.constants;
+  const copyFile: typeof library.copyFile;
+  const createReadStream: typeof library.createReadStream;
+  const pipe: typeof library.pipe;
+  const relay: typeof library.relay;
+  const sendfile: typeof library.sendfile;
+  const splice: typeof library.splice;
+  const transfer: typeof library.transfer;
+  const TransferError: typeof library.TransferError;
   type Fallback = library.Fallback;
   type Socket = net.Socket;
-  const { createServer }: typeof http;
-  const { connect }: typeof net;
-  const { pipeline }: typeof streams;
+  const connect: typeof net.connect;
+  const createServer: typeof http.createServer;
+  const pipeline: typeof streams.pipeline;
 
   /** The other ends of these are somebody else's. */
   const socket: net.Socket;

@@ -14,6 +14,7 @@ const CHECKED: ts.CompilerOptions = {
   noEmit: true,
   skipLibCheck: true,
   target: ts.ScriptTarget.ES2022,
+  lib: ['lib.es2022.d.ts'],
   module: ts.ModuleKind.ESNext,
   moduleResolution: ts.ModuleResolutionKind.Bundler,
   moduleDetection: ts.ModuleDetectionKind.Force, // await at the top, and names of its own
@@ -28,10 +29,10 @@ export function complaintsOf(blocks: Block[]): string[] {
   const host = ts.createCompilerHost(CHECKED);
   const { getSourceFile, fileExists } = host;
   host.fileExists = (file) => sources.has(file) || fileExists(file);
-  host.getSourceFile = (file, ...rest) => {
+  host.getSourceFile = (file, options, ...rest) => {
     const block = sources.get(file);
-    if (!block) return getSourceFile(file, ...rest);
-    return ts.createSourceFile(file, block.text, ts.ScriptTarget.ES2022);
+    if (!block) return getSourceFile(file, options, ...rest);
+    return ts.createSourceFile(file, block.text, options);
   };
   const program = ts.createProgram(
     [...sources.keys(), path.resolve('docs/names.d.ts')],
