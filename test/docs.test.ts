@@ -298,6 +298,7 @@ const examples: Record<string, Record<string, Example>> = {
     }) => {
       for (const folder of text.match(/^\w+\//gm) ?? []) expect(fs.existsSync(folder)).toBe(true);
     },
+    'CXXFLAGS=-g npx node-gyp rebuild': 'it compiles the addon anew and asks for a debugger',
   },
 
   'bench/README.md': {
