@@ -7,6 +7,7 @@ const { execFile } = require('node:child_process');
 const { once } = require('node:events');
 const fs = require('node:fs');
 const net = require('node:net');
+const { setTimeout } = require('node:timers/promises');
 const { promisify } = require('node:util');
 const { isMainThread, parentPort, Worker, workerData } = require('node:worker_threads');
 
@@ -71,7 +72,13 @@ async function look(task, fifo, backend, reuse) {
       closed += 1;
     }
   }
-  return { grown: descriptors() - before, closed };
+  return { grown: await settled(() => descriptors() - before), closed };
+}
+
+/** What is left: a descriptor may be somebody's in passing. */
+async function settled(grown) {
+  for (let tries = 0; tries < 100 && grown() !== 0; tries += 1) await setTimeout(10);
+  return grown();
 }
 
 async function main(fifo, backend) {

@@ -21,9 +21,9 @@ function ofTheAddon(reports) {
   );
   // The sources' folder, of a frame that has a line; the binary's name, of one that has none.
   const frame = /(\/native\/\w+|\/seam)\.(cc|h):\d+|zerocopy\w*\.node/;
-  // Not what JavaScript allocates that the addon has called, nor V8's part of the addon's functions,
+  // Not what JavaScript allocates that the addon has called, nor V8's part of the addon's exports,
   // which goes with the isolate: a process that ends in the middle never closes that.
-  const isNodes = (leak) => leak.includes(' in napi_create_function ');
+  const isNodes = (leak) => / in napi_(create_function|set_named_property) /.test(leak);
   const own = leaks.filter((leak) => frame.test(leak.split(' in Builtins_')[0]) && !isNodes(leak));
   return { own, others: leaks.length - own.length };
 }
