@@ -6,10 +6,10 @@ import { promisify } from 'node:util';
 import { systemError, TransferError } from './errors';
 import { openPath, parseFile } from './file';
 import type { OwnFile } from './file-sink';
-import { addon } from './native';
-import type { Backend, Progress, TransferOptions, TransferResult } from './options';
+import { observe, unobserved } from './observe';
+import type { Backend, Fallback, Progress, TransferOptions, TransferResult } from './options';
 import { parseArguments } from './options';
-import { move } from './transfer';
+import { move, whyNoNativeCode } from './transfer';
 import { isBoolean, optional, optionsObject, typeError, valueError } from './validate';
 
 export interface CopyFileOptions {
@@ -61,27 +61,33 @@ export async function copyFile(
   const keepHoles = optional('options.holes', holes, 'a boolean', isBoolean) ?? true;
   const { signal, backend } = parseArguments(from, to, rest as TransferOptions);
   const copy = new Copy(from, to, isExclusive, keepHoles, rest as TransferOptions);
-  const throughJavaScript = backend === 'stream' || !addon.native;
-  const way = throughJavaScript ? 'stream' : 'copy_file_range';
+  const fallback = whyNoNativeCode(backend);
+  const way: Way = { backend: fallback ? 'stream' : 'copy_file_range', fallback };
   const throwIfAborted = () => {
     if (!signal?.aborted) return;
-    const details = {
-      code: 'ABORT_ERR',
-      cause: signal.reason,
-      transferred: 0,
-      backend: way,
-    } as const;
+    const details = { code: 'ABORT_ERR', cause: signal.reason, transferred: 0, ...way };
     throw new TransferError('The operation was aborted', details);
   };
+  const observation = observe(source, sink);
   let result: TransferResult;
   try {
-    result = await copy.run(throwIfAborted);
-  } catch (error) {
+    result = await observation.begin({ begin: () => copy.run(throwIfAborted) });
+  } catch (caught) {
     await copy.cleanUp();
-    throw asTransferError(error as NodeJS.ErrnoException, way);
+    const error = asTransferError(caught as NodeJS.ErrnoException, way);
+    const went = error instanceof TransferError ? error : { transferred: 0, ...way };
+    observation.ended(went.transferred, went.backend, went.fallback, error);
+    throw error;
   }
   await copy.close();
+  observation.ended(result.transferred, result.backend, result.fallback);
   return result;
+}
+
+/** The way that a copy is to go. */
+interface Way {
+  backend: Backend;
+  fallback: Fallback | undefined;
 }
 
 /** Of the copies to disks that don't answer, which nobody waits for. */
@@ -142,7 +148,7 @@ class Copy {
       flags: 'w',
       ...(this.#target && { ours: this.#target }),
     };
-    const result = await move(args);
+    const result = await move(args, unobserved);
     if (isFile) {
       // A hole at the end has left it shorter. No more than that: xfs would copy a shared last block.
       const { size } = await fstat(sink);
@@ -211,10 +217,10 @@ function pathOf(name: string, path: unknown): string {
 }
 
 /** Of something around the transfer; what is an error of an argument stays one. */
-function asTransferError(error: NodeJS.ErrnoException, backend: Backend): Error {
+function asTransferError(error: NodeJS.ErrnoException, way: Way): Error {
   const { message, code, errno, syscall } = error;
   const isOurs = error instanceof TransferError || code === undefined || errno === undefined;
   if (isOurs) return error;
-  const details = { code, errno, syscall, transferred: 0, backend };
+  const details = { code, errno, syscall, transferred: 0, ...way };
   return new TransferError(message, { ...details, cause: error });
 }

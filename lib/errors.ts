@@ -1,14 +1,19 @@
 import { getSystemErrorName } from 'node:util';
-import type { Backend } from './options';
+import type { Backend, Fallback } from './options';
 
-/** What {@link TransferError} knows beside its message. */
-interface TransferErrorDetails {
-  code: string;
+/** How far a transfer had come. */
+interface Reached {
   transferred: number;
   backend: Backend;
+  fallback?: Fallback | undefined;
+  residual?: Buffer | undefined;
+}
+
+/** What {@link TransferError} knows beside its message. */
+interface TransferErrorDetails extends Reached {
+  code: string;
   errno?: number | undefined;
   syscall?: string | undefined;
-  residual?: Buffer | undefined;
   cause?: unknown;
 }
 
@@ -31,6 +36,8 @@ export class TransferError extends Error {
   readonly transferred: number;
   /** Way that the transfer was on when it failed. */
   readonly backend: Backend;
+  /** Why it was on that way; present when `backend` is `'stream'`. */
+  declare readonly fallback?: Fallback;
   /** Bytes taken from a source stream that the sink did not accept. */
   declare readonly residual?: Buffer;
 
@@ -40,10 +47,32 @@ export class TransferError extends Error {
     this.code = details.code;
     this.transferred = details.transferred;
     this.backend = details.backend;
+    if (details.fallback !== undefined) this.fallback = details.fallback;
     if (details.errno !== undefined) this.errno = details.errno;
     if (details.syscall !== undefined) this.syscall = details.syscall;
     if (details.residual !== undefined) this.residual = details.residual;
   }
+}
+
+/** Why a transfer failed: an error, or what one is made of. */
+export interface Failure {
+  message: string;
+  code?: string | undefined;
+  errno?: number | undefined;
+  syscall?: string | undefined;
+  cause?: unknown;
+}
+
+export function transferError(failure: Failure, reached: Reached): TransferError {
+  const { message, code, errno, syscall } = failure;
+  return new TransferError(message, {
+    ...reached,
+    // An error without a code is somebody's own, given to destroy().
+    code: code ?? 'ERR_STREAM_PREMATURE_CLOSE',
+    errno,
+    syscall,
+    cause: failure.cause ?? (failure instanceof Error ? failure : undefined),
+  });
 }
 
 /** A relay that did not come to its end. `transferred` is the sum of both directions. */

@@ -11,10 +11,12 @@
  *             → native: the addon (native/engine.h), which moves the bytes
  *             → stream-backend: the way that is always there
  *             → abort: one listener for each signal
+ *             → observe: whoever watches: stats, and the tracing channel
  * relay       → transfer, twice
  * copy-file   → transfer, of a whole file
- * read-stream → stretch: what goes natively of a ReadStream → sink, http, lease, native
+ * read-stream → stretch: what goes natively of a ReadStream → sink, http, lease, native, observe
  * register    → read-stream
+ * cli         → info: what this machine can do, by trying copy-file and transfer
  */
 export {
   constants,
@@ -32,6 +34,7 @@ export { type Capabilities, capabilities } from './capabilities';
 export { type CopyFileOptions, copyFile } from './copy-file';
 export { RelayError, TransferError } from './errors';
 export type { FileSource } from './file';
+export type { EndpointKind, TransferTrace } from './observe';
 export type {
   Backend,
   Fallback,
@@ -44,4 +47,5 @@ export { createReadStream, type ReadStream } from './read-stream';
 export { type RelayOptions, type RelayResult, relay } from './relay';
 export type { Sink } from './sink';
 export type { Segment, Source } from './source';
+export { type Stats, stats } from './stats';
 export { transfer } from './transfer';

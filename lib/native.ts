@@ -469,7 +469,7 @@ function inCallersContext(ended: (completion: Completion) => void) {
 }
 
 type Loaded =
-  | { native: Native }
+  | { native: Native; file: string }
   | { native: undefined; code: 'DISABLED' | 'NO_ADDON'; reason: string };
 
 function load(): Loaded {
@@ -501,7 +501,7 @@ function load(): Loaded {
   }
   // A binary that is there but can't be loaded is broken, and whoever installed it must hear so.
   try {
-    return { native: new Native(require(file) as Binding, movers) };
+    return { native: new Native(require(file) as Binding, movers), file };
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ERR_DLOPEN_DISABLED') {
       return absent('NO_ADDON', 'loading addons is disabled (--no-addons or --permission)');

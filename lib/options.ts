@@ -53,31 +53,35 @@ export interface Fallback {
   at: number;
 }
 
-export type FallbackCode =
-  | 'REQUESTED'
-  | 'DISABLED'
-  | 'NO_ADDON'
-  | 'NO_THREADS'
-  | 'SOURCE_STREAM'
-  | 'SOURCE_HANDLE'
-  | 'SOURCE_OVERRIDDEN'
-  | 'SOURCE_ENCODED'
-  | 'SOURCE_PARSED'
-  | 'SOURCE_BLOCKING'
-  | 'SOURCE_TYPE'
-  | 'SOURCE_SIZE'
-  | 'SOURCE_FS'
-  | 'READERS'
-  | 'SINK_TYPE'
-  | 'SINK_APPEND'
-  | 'SINK_HANDLE'
-  | 'SINK_OVERRIDDEN'
-  | 'SINK_BLOCKING'
-  | 'SINK_CORKED'
-  | 'NO_BODY'
-  | 'STRICT_LENGTH'
-  | 'TLS'
-  | 'UNSUPPORTED';
+/** What {@link Fallback} explains. */
+export const FALLBACK_CODES = [
+  'REQUESTED',
+  'DISABLED',
+  'NO_ADDON',
+  'NO_THREADS',
+  'SOURCE_STREAM',
+  'SOURCE_HANDLE',
+  'SOURCE_OVERRIDDEN',
+  'SOURCE_ENCODED',
+  'SOURCE_PARSED',
+  'SOURCE_BLOCKING',
+  'SOURCE_TYPE',
+  'SOURCE_SIZE',
+  'SOURCE_FS',
+  'READERS',
+  'SINK_TYPE',
+  'SINK_APPEND',
+  'SINK_HANDLE',
+  'SINK_OVERRIDDEN',
+  'SINK_BLOCKING',
+  'SINK_CORKED',
+  'NO_BODY',
+  'STRICT_LENGTH',
+  'TLS',
+  'UNSUPPORTED',
+] as const;
+
+export type FallbackCode = (typeof FALLBACK_CODES)[number];
 
 export interface TransferOptions {
   /**

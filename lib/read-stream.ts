@@ -18,9 +18,11 @@ import { afterMicrotasks, tellLater } from './later';
 import type { FileRange } from './lease';
 import { addon, type OpenFile } from './native';
 import { isLikeNodesFs, isNodesOwnFs } from './node-fs';
+import { observe } from './observe';
 import type { Backend, Fallback } from './options';
 import { whyNotNativeStream } from './sink';
 import { notAFile, sizeUnknown } from './source';
+import { countFallback } from './stats';
 import { SourceTruncatedError } from './stream-backend';
 import { Stretch, type StretchEnd } from './stretch';
 
@@ -239,9 +241,13 @@ export class ReadStream extends NodesReadStream {
     if ('code' in range) return this.#readOrdinarily(size, range);
     if (range.length === 0) return this.#pushEnd();
     const before = this.bytesRead;
-    const stretch = new Stretch(range, (end) => this.#stretchEnded(end, range, before, size));
+    const sink = this.#internals._readableState.pipes[0] as NodeJS.WritableStream;
+    const observation = observe(this, sink, 'file');
+    const stretch = new Stretch(range, sink, size, observation, (end) =>
+      this.#stretchEnded(end, range, before, size),
+    );
     this.#stretch = stretch;
-    stretch.begin(this.#internals._readableState.pipes[0] as NodeJS.WritableStream, size);
+    observation.begin(stretch);
     if (this.#stretch) this.#showProgress(stretch);
   }
 
@@ -276,7 +282,10 @@ export class ReadStream extends NodesReadStream {
 
   #readOrdinarily(size: number, fallback: Fallback): void {
     this.#hasReadOrdinarily = true;
-    this.#fallback ??= { ...fallback, at: this.bytesRead };
+    if (!this.#fallback) {
+      this.#fallback = { ...fallback, at: this.bytesRead };
+      countFallback(fallback);
+    }
     this.#backend = 'stream';
     super._read(size);
   }

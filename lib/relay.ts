@@ -2,6 +2,7 @@
 import * as net from 'node:net';
 import type { Duplex } from 'node:stream';
 import { RelayError, type TransferError } from './errors';
+import { observe } from './observe';
 import type { Fallback, TransferOptions, TransferResult } from './options';
 import { parseArguments } from './options';
 import { move } from './transfer';
@@ -49,7 +50,10 @@ export async function relay(a: Duplex, b: Duplex, options?: RelayOptions): Promi
   checkDuplex('b', b);
   if (a === b) throw valueError('b', 'must not be the same as "a"', b);
   const settings = { ...given, endSink: true } as TransferOptions;
-  const directions = [parseArguments(a, b, settings), parseArguments(b, a, settings)];
+  const directions = [
+    { args: parseArguments(a, b, settings), from: a, to: b },
+    { args: parseArguments(b, a, settings), from: b, to: a },
+  ];
   for (const side of [a, b]) {
     side.allowHalfOpen = true;
     side.on('error', ignore);
@@ -57,8 +61,8 @@ export async function relay(a: Duplex, b: Duplex, options?: RelayOptions): Promi
 
   let failure: TransferError | undefined;
   const results = await Promise.all(
-    directions.map((direction) =>
-      move(direction).catch((error: TransferError) => {
+    directions.map(({ args, from, to }) =>
+      move(args, observe(from, to)).catch((error: TransferError) => {
         failure ??= error;
         reset(a);
         reset(b);

@@ -1,12 +1,16 @@
 // A stretch of a file on its way from a ReadStream to a sink, by native code: at once, from this
 // thread, as far as the sink takes it; what is left takes its turn there.
 import { AsyncResource } from 'node:async_hooks';
-import { isSocketError, systemError } from './errors';
+import { closedUnder, isClosed } from './closed';
+import { type Failure, isSocketError, systemError, transferError } from './errors';
 import { refusedBy } from './fallback';
+import { isMessage } from './http';
 import type { FileRange, Job, Turn } from './lease';
 import { type Completion, Outcome } from './native';
+import type { Observation } from './observe';
 import type { Backend, Fallback } from './options';
 import { sendToStreamNow, takeTurn } from './sink';
+import { SourceTruncatedError } from './stream-backend';
 
 /** How a stretch ended. */
 export interface StretchEnd {
@@ -25,6 +29,9 @@ export interface StretchEnd {
 
 export class Stretch implements Job {
   readonly #range: FileRange;
+  readonly #sink: NodeJS.WritableStream;
+  readonly #chunkBytes: number;
+  readonly #observation: Observation;
   readonly #ended: (end: StretchEnd) => void;
   /** Bytes that went before the turn. */
   #movedBefore = 0;
@@ -35,22 +42,31 @@ export class Stretch implements Job {
   #beginning = false;
   #interrupted = false;
 
-  constructor(range: FileRange, ended: (end: StretchEnd) => void) {
+  /** Chunks of a body that HTTP frames get `chunkBytes`. */
+  constructor(
+    range: FileRange,
+    sink: NodeJS.WritableStream,
+    chunkBytes: number,
+    observation: Observation,
+    ended: (end: StretchEnd) => void,
+  ) {
     this.#range = range;
+    this.#sink = sink;
+    this.#chunkBytes = chunkBytes;
+    this.#observation = observation;
     this.#ended = ended;
   }
 
-  /** Chunks of a body that HTTP frames get `chunkBytes`. */
-  begin(sink: NodeJS.WritableStream, chunkBytes: number): void {
+  begin(): void {
     this.#beginning = true;
-    const sent = sendToStreamNow(sink, this.#range);
+    const sent = sendToStreamNow(this.#sink, this.#range);
     this.#beginning = false;
     if (sent) {
       if (hasEnded(sent)) return this.#end(sent);
       this.#movedBefore = sent.value;
     }
     if (this.#interrupted) return this.#end();
-    takeTurn(sink, this, chunkBytes);
+    takeTurn(this.#sink, this, this.#chunkBytes);
     if (!this.#over) this.#context = new AsyncResource('ZEROCOPY');
   }
 
@@ -101,8 +117,21 @@ export class Stretch implements Job {
     };
     this.#over = true;
     this.#turn = undefined;
+    const { moved: transferred, backend, fallback } = end;
+    const failure = this.#whyFailed(end, completion);
+    const error = failure && transferError(failure, { transferred, backend });
+    this.#observation.ended(transferred, backend, fallback, error);
     if (this.#context) this.#context.runInAsyncScope(this.#ended, undefined, end);
     else this.#ended(end);
+  }
+
+  /** In the words of `transfer()`. One that was interrupted, or goes on by streams, has not failed. */
+  #whyFailed(end: StretchEnd, completion: Completion | undefined): Failure | undefined {
+    if (completion?.outcome === Outcome.done) return undefined;
+    if (end.truncated && isMessage(this.#sink)) return new SourceTruncatedError();
+    const error = completion && socketError(completion);
+    if (error) return error;
+    return end.sinkGone || isClosed(this.#sink) ? closedUnder(this.#sink, 'sink') : undefined;
   }
 }
 

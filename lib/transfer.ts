@@ -5,12 +5,14 @@ import { Readable, type Writable } from 'node:stream';
 import { debuglog } from 'node:util';
 import { onAbort } from './abort';
 import type { Claim } from './claim';
-import { isSocketError, systemError, TransferError } from './errors';
+import { closedUnder, isClosed } from './closed';
+import { type Failure, isSocketError, systemError, transferError } from './errors';
 import { refusedBy } from './fallback';
 import { FileSink } from './file-sink';
-import { breakOff, isGone, isMessage } from './http';
+import { breakOff, isMessage } from './http';
 import type { Job, Turn } from './lease';
 import { addon, type Completion, type NativeSegments, Outcome } from './native';
+import { type Observation, observe } from './observe';
 import {
   type Arguments,
   type Backend,
@@ -59,17 +61,21 @@ export function transfer(
   options?: TransferOptions,
 ): Promise<TransferResult> {
   return new Promise((resolve, reject) => {
-    new Transfer(parseArguments(source, sink, options), resolve, reject).begin();
+    const args = parseArguments(source, sink, options);
+    const observation = observe(source, sink);
+    observation.begin(new Transfer(args, resolve, reject, observation));
   });
 }
 
 /** As `transfer`, of arguments that have been found right. */
-export function move(args: Arguments): Promise<TransferResult> {
-  return new Promise((resolve, reject) => new Transfer(args, resolve, reject).begin());
+export function move(args: Arguments, observation: Observation): Promise<TransferResult> {
+  return new Promise((resolve, reject) =>
+    observation.begin(new Transfer(args, resolve, reject, observation)),
+  );
 }
 
-/** Whether native code may be used at all. */
-function whyNoNativeCode(backend: Arguments['backend']): Fallback | undefined {
+/** Why native code may not be used at all. */
+export function whyNoNativeCode(backend: Arguments['backend']): Fallback | undefined {
   if (backend === 'stream') {
     return { code: 'REQUESTED', message: "backend: 'stream' was given", at: 0 };
   }
@@ -81,6 +87,7 @@ class Transfer implements Job {
   readonly #arguments: Arguments;
   readonly #resolve: (result: TransferResult) => void;
   readonly #reject: (error: unknown) => void;
+  readonly #observation: Observation;
   readonly #onSinkClose = () => {
     const { sink } = this.#arguments;
     if (sink.kind === 'stream') this.#interrupt(closedUnder(sink.stream, 'sink'));
@@ -114,10 +121,12 @@ class Transfer implements Job {
     args: Arguments,
     resolve: (result: TransferResult) => void,
     reject: (error: unknown) => void,
+    observation: Observation,
   ) {
     this.#arguments = args;
     this.#resolve = resolve;
     this.#reject = reject;
+    this.#observation = observation;
   }
 
   begin(): void {
@@ -413,12 +422,18 @@ class Transfer implements Job {
     const { sink, endSink } = this.#arguments;
     if (endSink && sink.kind === 'stream') sink.stream.end();
     this.#reportEnd();
+    const fallback = this.#fallbackTaken;
     const result = {
       transferred: this.#transferred,
       backend: this.#backend,
-      ...(this.#backend === 'stream' && this.#fallback && { fallback: this.#fallback }),
+      ...(fallback && { fallback }),
     };
+    this.#observation.ended(this.#transferred, this.#backend, fallback);
     this.#settle(() => this.#resolve(result));
+  }
+
+  get #fallbackTaken(): Fallback | undefined {
+    return this.#backend === 'stream' ? this.#fallback : undefined;
   }
 
   /** When the source is its reader's again. */
@@ -442,16 +457,13 @@ class Transfer implements Job {
     this.#fileSink?.abandon();
     if (failure instanceof SourceTruncatedError) this.#breakOff(failure);
     this.#turn?.release(sinkError);
-    const error = new TransferError(failure.message, {
-      // An error without a code is somebody's own, given to destroy().
-      code: failure.code ?? 'ERR_STREAM_PREMATURE_CLOSE',
-      errno: failure.errno,
-      syscall: failure.syscall,
-      cause: failure.cause ?? (failure instanceof Error ? failure : undefined),
+    const error = transferError(failure, {
       transferred: this.#transferred,
       backend: this.#backend,
+      fallback: this.#fallbackTaken,
       residual,
     });
+    this.#observation.ended(this.#transferred, this.#backend, error.fallback, error);
     this.#settle(() => this.#reject(error));
   }
 
@@ -509,31 +521,6 @@ class Transfer implements Job {
     // On its own: what it throws is its own, and must not look like a failed transfer.
     process.nextTick(onProgress, progress);
   }
-}
-
-/** What a TransferError is made of. */
-interface Failure {
-  message: string;
-  code?: string | undefined;
-  errno?: number | undefined;
-  syscall?: string | undefined;
-  cause?: unknown;
-}
-
-/** A message hears later than its connection that this has gone. */
-function isClosed(stream: Writable): boolean {
-  return stream.destroyed || (isMessage(stream) && isGone(stream));
-}
-
-/** A system error that closed an end is the transfer's own; libuv may have seen it first. */
-function closedUnder(stream: Readable | Writable, role: 'source' | 'sink'): Failure {
-  const cause: NodeJS.ErrnoException | null = stream.errored;
-  if (cause?.syscall !== undefined) return cause;
-  return {
-    message: `The ${role} was destroyed under the transfer`,
-    code: cause?.code ?? 'ERR_STREAM_PREMATURE_CLOSE',
-    cause: cause ?? undefined,
-  };
 }
 
 function nameOf(end: ParsedSource | ParsedSink): string {

@@ -2,7 +2,7 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { binary as addon, compiledBinary } from './helpers/binary';
+import { binary as addon, compiledBinary, copyOfPackage } from './helpers/binary';
 import { scratchFolder, testFile } from './helpers/files';
 import { runNode } from './helpers/process';
 
@@ -11,19 +11,6 @@ type Options = Parameters<typeof runNode>[2];
 async function load(options: Options = {}, file = testFile(100_000).path) {
   const { code, stdout, stderr } = await runNode('load.mjs', [file], options);
   return { code, stderr, report: code === 0 ? JSON.parse(stdout) : undefined };
-}
-
-/** A copy of the package without its binary, or with what is given as one. */
-function copyOfPackage(binary?: Buffer): string {
-  const folder = scratchFolder();
-  for (const name of ['dist', 'package.json'])
-    fs.cpSync(name, path.join(folder, name), { recursive: true });
-  fs.symlinkSync(path.resolve('node_modules'), path.join(folder, 'node_modules'));
-  if (binary) {
-    fs.mkdirSync(path.join(folder, 'build/Release'), { recursive: true });
-    fs.writeFileSync(path.join(folder, 'build/Release/zerocopy.node'), binary);
-  }
-  return path.join(folder, 'dist/index.js');
 }
 
 test('with the addon', async () => {
@@ -42,7 +29,7 @@ describe('without it all goes by streams, and says why', () => {
   ];
   test.each(cases)('%s', async (_name, options, code, reason) => {
     const env = { ...options?.env };
-    if ('LIBRARY' in env) env.LIBRARY = copyOfPackage();
+    if ('LIBRARY' in env) env.LIBRARY = path.join(copyOfPackage(), 'dist/index.js');
     const { report, stderr } = await load({ ...options, env });
     expect(stderr).toBe('');
     expect(report.capabilities).toMatchObject({ ...absent, reason: expect.stringMatching(reason) });
@@ -89,7 +76,7 @@ describe('a binary that is there but broken is an error', () => {
     ['not a library', Buffer.from('not a library')],
     ['of another processor', ofAnotherProcessor()],
   ])('%s', async (_name, binary) => {
-    const LIBRARY = copyOfPackage(binary);
+    const LIBRARY = path.join(copyOfPackage(binary), 'dist/index.js');
     const { code, stderr } = await load({ env: { LIBRARY, ...compiledBinary } });
     expect(code).toBe(1);
     expect(stderr).toContain('ERR_DLOPEN_FAILED');
