@@ -84,17 +84,21 @@ export async function gatherInfo(): Promise<Info> {
     },
     movers,
     ...(movers === 0 && reason !== undefined && { moversReason: reason }),
-    environment: Object.fromEntries(
-      VARIABLES.flatMap((name) => {
-        const value = process.env[name];
-        return value === undefined ? [] : [[name, value]];
-      }),
-    ),
+    environment: environment(),
     trials,
   };
 }
 
 const REFUSED = 'the kernel, or a seccomp profile, refuses it';
+
+function environment(): Info['environment'] {
+  const set: Info['environment'] = {};
+  for (const name of VARIABLES) {
+    const value = process.env[name];
+    if (value !== undefined) set[name] = value;
+  }
+  return set;
+}
 
 /** Where prebuildify puts binaries. */
 function isPrebuilt(file: string): boolean {

@@ -2,7 +2,7 @@
 // to whoever has subscribed to the tracing channel.
 //
 // While nobody has, nothing is made and no time is taken: all transfers share one Observation.
-import { type TracingChannel, tracingChannel } from 'node:diagnostics_channel';
+import { tracingChannel } from 'node:diagnostics_channel';
 import { IncomingMessage } from 'node:http';
 import * as net from 'node:net';
 import { isFileHandle } from './file';
@@ -65,8 +65,13 @@ export class Observation {
   }
 }
 
-const channel: TracingChannel<unknown, TransferTrace> = tracingChannel('zerocopy:transfer');
-const { start, end, asyncStart, asyncEnd, error: failed } = channel;
+const {
+  start,
+  end,
+  asyncStart,
+  asyncEnd,
+  error: failed,
+} = tracingChannel<unknown, TransferTrace>('zerocopy:transfer');
 
 /** The events of a promise, as `tracePromise()` tells them. */
 class TracedObservation extends Observation {
