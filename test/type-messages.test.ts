@@ -84,7 +84,52 @@ test('what is right has no messages', () => {
 test('likely mistakes', () => {
   const messages = messagesOf(Object.values(mistakes));
   const text = Object.keys(mistakes).map((name, i) => `${name}:\n${messages[i]}`);
-  expect(text.join('\n\n')).toMatchInlineSnapshot();
+  expect(text.join('\n\n')).toMatchInlineSnapshot(`
+    "a response as the source:
+    Argument of type 'ServerResponse<IncomingMessage>' is not assignable to parameter of type 'Source | Segment[]'.
+      Type 'ServerResponse<IncomingMessage>' is missing the following properties from type 'Readable': readableAborted, readable, readableDidRead, readableEncoding, and 30 more.
+
+    a Blob as the source:
+    Argument of type 'Blob' is not assignable to parameter of type 'Source | Segment[]'.
+      Type 'Blob' is missing the following properties from type 'Segment[]': length, pop, push, concat, and 28 more.
+
+    no sink:
+    Expected 2-3 arguments, but got 1.
+
+    a number in a string:
+    Type 'string' is not assignable to type 'number'.
+
+    a bigint:
+    Type 'bigint' is not assignable to type 'number'.
+
+    the option start, of fs:
+    Object literal may only specify known properties, and 'start' does not exist in type 'TransferOptions'.
+
+    a misspelt option:
+    Object literal may only specify known properties, but 'onprogress' does not exist in type 'TransferOptions'. Did you mean to write 'onProgress'?
+
+    a backend that is none of the choices:
+    Type '"sendfile"' is not assignable to type '"stream" | "auto" | "native" | undefined'.
+
+    a segment without a file:
+    Object literal may only specify known properties, and 'path' does not exist in type 'Segment'.
+
+    a relay with a Readable:
+    Argument of type 'ReadStream' is not assignable to parameter of type 'Duplex'.
+      Type 'ReadStream' is missing the following properties from type 'Duplex': allowHalfOpen, writable, writableAborted, writableEnded, and 13 more.
+
+    bytes instead of transferred:
+    Property 'bytes' does not exist on type 'TransferResult'.
+
+    a word as a switch:
+    Type 'string' is not assignable to type 'boolean | undefined'.
+
+    options of a stream of a wrong type:
+    Type 'string' is not assignable to type 'number'.
+
+    a result that is not awaited:
+    Property 'transferred' does not exist on type 'Promise<TransferResult>'."
+  `);
 });
 
 test('what an editor shows', () => {
@@ -93,13 +138,17 @@ test('what an editor shows', () => {
   const text = `import type { ${types.join(', ')} } from 'zerocopy';\n${shown.join(';\n')};\n`;
   const { names, files, host } = modulesOf([text]);
   const [name = ''] = names;
+  const { fileExists, readFile, getCurrentDirectory, getDefaultLibFileName } = host;
   const service = ts.createLanguageService({
-    ...host,
+    fileExists,
+    readFile,
+    getCurrentDirectory,
+    getDefaultLibFileName: () => getDefaultLibFileName(OPTIONS),
     getCompilationSettings: () => OPTIONS,
     getScriptFileNames: () => names,
     getScriptVersion: () => '1',
     getScriptSnapshot: (file) => {
-      const content = host.readFile(file);
+      const content = readFile(file);
       return content === undefined ? undefined : ts.ScriptSnapshot.fromString(content);
     },
   });
@@ -108,5 +157,42 @@ test('what an editor shows', () => {
     const at = source.search(new RegExp(`\\b${word}\\b`));
     return ts.displayPartsToString(service.getQuickInfoAtPosition(name, at)?.displayParts);
   };
-  expect([...shown, ...types].map(quickInfo).join('\n\n')).toMatchInlineSnapshot();
+  expect([...shown, ...types].map(quickInfo).join('\n\n')).toMatchInlineSnapshot(`
+    "(alias) function transfer(source: Source | Segment[], sink: Sink, options?: TransferOptions): Promise<TransferResult>
+    import transfer
+
+    (alias) function createReadStream(path: PathLike, options?: BufferEncoding | ReadStreamOptions | undefined): ReadStream
+    import createReadStream
+
+    (alias) function copyFile(source: string | URL, sink: string | URL, options?: CopyFileOptions): Promise<TransferResult>
+    import copyFile
+
+    (alias) function relay(a: Stream.Duplex, b: Stream.Duplex, options?: RelayOptions): Promise<RelayResult>
+    import relay
+
+    (alias) function stats(): Stats
+    import stats
+
+    (alias) type Source = FileSource | Stream.Readable
+    import Source
+
+    (alias) type Sink = string | number | URL | FileHandle | Stream.Writable
+    import Sink
+
+    (alias) type Segment = Uint8Array<ArrayBufferLike> | {
+        file: FileSource;
+        offset?: number;
+        length?: number;
+    }
+    import Segment
+
+    (alias) interface TransferOptions
+    import TransferOptions
+
+    (alias) interface TransferResult
+    import TransferResult
+
+    (alias) type FallbackCode = "REQUESTED" | "DISABLED" | "NO_ADDON" | "NO_THREADS" | "SOURCE_STREAM" | "SOURCE_HANDLE" | "SOURCE_OVERRIDDEN" | "SOURCE_ENCODED" | "SOURCE_PARSED" | "SOURCE_BLOCKING" | "SOURCE_TYPE" | "SOURCE_SIZE" | "SOURCE_FS" | "READERS" | "SINK_TYPE" | "SINK_APPEND" | "SINK_HANDLE" | "SINK_OVERRIDDEN" | "SINK_BLOCKING" | "SINK_CORKED" | "NO_BODY" | "STRICT_LENGTH" | "TLS" | "UNSUPPORTED"
+    import FallbackCode"
+  `);
 });

@@ -1,5 +1,5 @@
 // What the public functions take and give, in types. `npm run types` checks it; nothing of it runs.
-import type { ReadStream as NodesReadStream } from 'node:fs';
+import type { ReadStream as NodesReadStream, PathLike } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import type { ClientRequest, IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
@@ -94,7 +94,7 @@ expectTypeOf<string>().not.toExtend<FallbackCode>();
 
 // createReadStream()
 
-expectTypeOf(createReadStream).parameter(0).toEqualTypeOf<string | Buffer | URL>();
+expectTypeOf(createReadStream).parameter(0).toEqualTypeOf<PathLike>();
 expectTypeOf(createReadStream).toBeCallableWith('file', { start: 1, end: 2, highWaterMark: 3 });
 expectTypeOf(createReadStream).toBeCallableWith('file', 'utf8');
 expectTypeOf(createReadStream).returns.toEqualTypeOf<ReadStream>();
