@@ -10,7 +10,7 @@
  *             → handle, idle: the descriptors and the timeouts of Node's sockets
  *             → native: the addon (native/engine.h), which moves the bytes
  *             → stream-backend: the way that is always there
- *             → abort: one listener for each signal
+ *             → abort: one listener for each signal; closed: ends that are closed under it
  *             → observe: whoever watches: stats, and the tracing channel
  * relay       → transfer, twice
  * copy-file   → transfer, of a whole file

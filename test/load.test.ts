@@ -157,6 +157,7 @@ test('CommonJS and ES modules import the same names', async () => {
     'sendfileSync',
     'splice',
     'spliceSync',
+    'stats',
     'transfer',
   ]);
   const program = path.join(scratchFolder(), 'names.mjs');

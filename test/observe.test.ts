@@ -17,6 +17,7 @@ import {
   transfer,
 } from 'zerocopy';
 import { backends } from './helpers/backends';
+import { secureLink } from './helpers/endpoints';
 import { scratchFolder, testFile } from './helpers/files';
 import { get, receiveAll, requestTo, serve, stuckClient } from './helpers/http';
 import { addedSince, FAILED, observed, WELL } from './helpers/observe';
@@ -198,6 +199,27 @@ describe('kinds of ends', () => {
       transfers: { stream: 2 },
       bytes: { stream: SIZE + 5 },
       fallbacks: { SINK_TYPE: 2 },
+    });
+  });
+
+  test('TLS', async () => {
+    const all = observed();
+    const before = stats();
+    const { near, far } = await secureLink();
+    const received = receive(far);
+    const { path: file, content } = testFile(SIZE);
+    await transfer(file, near);
+    createReadStream(file).pipe(near);
+    expect((await received).equals(Buffer.concat([content, content]))).toBe(true);
+    expect(all).toMatchObject([
+      { trace: { sinkKind: 'tls', backend: 'stream', fallback: { code: 'TLS' } }, events: WELL },
+    ]);
+    expect(addedSince(before)).toEqual({
+      transfers: { stream: 1 },
+      bytes: { stream: SIZE },
+      fallbacks: { TLS: 2 },
+      failures: 0,
+      underWay: 0,
     });
   });
 
