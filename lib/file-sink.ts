@@ -211,6 +211,7 @@ export class FileSink implements Turn {
     this.#writing = true;
     fs.write(this.#fd, chunk, 0, chunk.length, this.#position(), (error, bytes) => {
       this.#writing = false;
+      if (!error) this.#written += bytes;
       this.#afterWrite?.();
       if (this.#abandoned) return;
       // A descriptor in non-blocking mode that is full, of a pipe say.
@@ -218,7 +219,6 @@ export class FileSink implements Turn {
       if (error) return done(error);
       // Who takes nothing and says nothing has failed: FUSE servers can. It would go on for ever.
       if (bytes === 0 && chunk.length > 0) return done(systemError(EIO, 'write'));
-      this.#written += bytes;
       if (bytes === chunk.length) done();
       else this.write(chunk.subarray(bytes), done);
     });
@@ -226,9 +226,19 @@ export class FileSink implements Turn {
 
   release(): void {}
 
-  /** Whether the disk has bytes in hand that it hasn't answered for. */
-  get isWriting(): boolean {
-    return this.#writing;
+  /** Bytes that it has taken, of this transfer. */
+  get written(): number {
+    return this.#written;
+  }
+
+  /** Calls back when the disk has answered, or is not going to. */
+  whenWritten(then: () => void): void {
+    if (!this.#writing) return then();
+    const impatience = setTimeout(then, PATIENCE_MS);
+    this.#afterWrite = () => {
+      clearTimeout(impatience);
+      then();
+    };
   }
 
   // The end.

@@ -21,7 +21,6 @@ import {
   type TransferOptions,
   type TransferResult,
 } from './options';
-import { PATIENCE_MS } from './patience';
 import { type ParsedSink, type Sink, takeTurn, whyNotNativeSink } from './sink';
 import {
   keepMemory,
@@ -107,7 +106,6 @@ class Transfer implements Job {
   #fileSink: FileSink | undefined;
   #fileSinkFinished = false;
   #progressTimer: NodeJS.Timeout | undefined;
-  #impatience: NodeJS.Timeout | undefined;
   /** What is moving bytes now: the engine, or a pump. */
   #inEngine = false;
   #pump: Pump | undefined;
@@ -378,14 +376,12 @@ class Transfer implements Job {
       write: (chunk, done) => turn.write(chunk, done),
       accepted: (bytes) => {
         this.#transferred += bytes;
-        if (this.#interruption) this.#fail(this.#interruption);
       },
       ended: ({ error, side, residual }) => {
         this.#pump = undefined;
         if (!error) return then();
-        if (this.#interruption) return this.#fail(this.#interruption, undefined, residual);
-        if (side === 'sink') this.#failBySink(error, residual);
-        else this.#fail(error, undefined, residual);
+        if (side === 'sink') this.#failBySink(error, this.#unwritten(residual));
+        else this.#failOnceWritten(error, residual);
       },
     });
     this.#pump?.start();
@@ -398,16 +394,25 @@ class Transfer implements Job {
       // The engine's completion comes at once, unless a step is running, and says how far it came.
       this.#interruption ??= failure;
       this.#turn?.cancel();
-    } else if (this.#pump && this.#fileSink?.isWriting) {
-      // Or it would be written behind the back of whoever hears of the end.
-      this.#interruption ??= failure;
-      this.#impatience ??= setTimeout(
-        () => this.#fail(failure, undefined, this.#pump?.stop()),
-        PATIENCE_MS,
-      );
     } else {
-      this.#fail(failure, undefined, this.#pump?.stop());
+      this.#failOnceWritten(failure, this.#pump?.stop());
     }
+  }
+
+  /** What a file is being given would be written behind the back of whoever hears of the end. */
+  #failOnceWritten(failure: Failure, inHand: Buffer | undefined): void {
+    if (!this.#fileSink || !inHand) return this.#fail(failure, undefined, inHand);
+    if (this.#interruption) return;
+    this.#interruption = failure;
+    this.#fileSink.whenWritten(() => this.#fail(failure, undefined, this.#unwritten(inHand)));
+  }
+
+  /** Counts what a file has taken of a chunk; the rest of it. */
+  #unwritten(chunk: Buffer | undefined): Buffer | undefined {
+    if (!this.#fileSink || !chunk) return chunk;
+    const taken = this.#fileSink.written - this.#transferred;
+    this.#transferred += taken;
+    return taken < chunk.length ? chunk.subarray(taken) : undefined;
   }
 
   #done(): void {
@@ -476,7 +481,6 @@ class Transfer implements Job {
     this.#settled = true;
     this.#isOpened?.();
     clearInterval(this.#progressTimer);
-    clearTimeout(this.#impatience);
     const { source, sink } = this.#arguments;
     this.#ignoreSignal?.();
     if (sink.kind === 'stream') sink.stream.off('close', this.#onSinkClose);
