@@ -109,8 +109,8 @@ int kernel_status_by_fstat(int fd, struct statx* status) {
   status->stx_size = static_cast<uint64_t>(old.st_size);
   status->stx_blocks = static_cast<uint64_t>(old.st_blocks);
   status->stx_ino = old.st_ino;
-  status->stx_dev_major = gnu_dev_major(old.st_dev);
-  status->stx_dev_minor = gnu_dev_minor(old.st_dev);
+  status->stx_dev_major = major(old.st_dev);
+  status->stx_dev_minor = minor(old.st_dev);
   return 0;
 }
 

@@ -8,6 +8,9 @@
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#ifndef STATX_TYPE  // musl before 1.2.5
+#include <linux/stat.h>
+#endif
 
 #include <cstddef>
 #include <cstdint>

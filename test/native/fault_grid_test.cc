@@ -38,10 +38,6 @@ constexpr uint32_t kSeed = 20'250'801;
 constexpr unsigned kPairsOfAScenario = 60;
 constexpr int kMostTold = 5;
 
-constexpr size_t index_of(CallKind call) {
-  return static_cast<size_t>(call);
-}
-
 bool is_made_at_start(CallKind call) {
   switch (call) {
     case CallKind::epoll_create:
