@@ -12,6 +12,7 @@ import { createRequire } from 'node:module';
 import * as path from 'node:path';
 import { parseArgs } from 'node:util';
 import { setup } from '../support/build.mjs';
+import { folderOf, install } from './install.mjs';
 
 const MAJORS = ['20', '22', '24', '26'];
 
@@ -69,20 +70,6 @@ function findPrebuilt() {
   return createRequire(import.meta.url)('node-gyp-build').path('.');
 }
 
-/** Installs a version, and returns where it is. @param {string} version */
-function install(version) {
-  const folder = path.resolve('build/nodes', version);
-  const name = `node-linux-${process.arch}`;
-  fs.mkdirSync(folder, { recursive: true });
-  fs.writeFileSync(path.join(folder, 'package.json'), '{ "private": true }\n');
-  const options = ['--no-save', '--no-package-lock', '--ignore-scripts', '--no-audit', '--no-fund'];
-  execFileSync('npm', ['install', ...options, '--silent', `${name}@${version}`], {
-    cwd: folder,
-    stdio: ['ignore', 'ignore', 'inherit'],
-  });
-  return path.join(folder, 'node_modules', name, 'bin/node');
-}
-
 /** Runs the tests, and tells how that went. @param {string} version */
 function run(version) {
   let node;
@@ -93,7 +80,7 @@ function run(version) {
   }
   const name = execFileSync(node, ['-p', 'process.version'], { encoding: 'utf8' }).trim();
   console.log(`\nNode ${name}`);
-  const folder = path.resolve('build/nodes', version);
+  const folder = folderOf(version);
   const witnesses = path.join(folder, 'witnesses');
   const results = path.join(folder, 'results.json');
   fs.rmSync(witnesses, { force: true });
