@@ -1,0 +1,4 @@
+import { transfer } from 'zerocopy';
+import { exchange } from './exchange.cjs';
+
+exchange(transfer).then(console.log);
