@@ -30,7 +30,7 @@ const mode = pinned ? 'poll' : 'sleep';
  */
 
 /** @type {Network} */
-export const loopback = { host: '127.0.0.1', server: [], client: [] };
+const loopback = { host: '127.0.0.1', server: [], client: [] };
 
 /** The programs of the clients. `missing` says why they can't be had. */
 export function compileClients() {

@@ -5,9 +5,7 @@ import path from 'node:path';
 import { freePort, startListening } from './listening.mjs';
 import { find } from './peers.mjs';
 
-const { program, missing } = find('nginx');
-
-export { missing };
+const { program } = find('nginx');
 
 /** @param {number} port @param {string} root @param {string} own directory for what nginx writes */
 const configuration = (port, root, own) => `

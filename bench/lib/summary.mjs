@@ -6,7 +6,7 @@
  * @param {number[]} values
  * @returns {Summary}
  */
-export function summarize(values) {
+function summarize(values) {
   const sorted = values.toSorted((a, b) => a - b);
   const middle = sorted.length >> 1;
   const median =

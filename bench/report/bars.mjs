@@ -4,7 +4,7 @@ import { kindOf, labelOf } from './labels.mjs';
 import { colours, coloursOf } from './palette.mjs';
 import { draw, FONT } from './svg.mjs';
 
-export const WIDTH = 352;
+const WIDTH = 352;
 const HEAD = 34;
 const ROW = 42;
 const BAR = 12;

@@ -6,7 +6,7 @@ import { colours, coloursOf } from './palette.mjs';
 import { axisText, pointsOf, pointText } from './results.mjs';
 import { draw } from './svg.mjs';
 
-export const WIDTH = 460;
+const WIDTH = 460;
 const TITLE_ROW = 18;
 /** Of a bold title, on average. */
 const CHARACTER = 8;

@@ -42,7 +42,7 @@ export function waysTable(ways, { spread = true, omit = [], lastColumn } = {}) {
 }
 
 /** @param {ReturnType<typeof import('../lib/checks.mjs').checkTargets>} checks */
-export function checksTable(checks) {
+function checksTable(checks) {
   const rows = checks.map(({ what, ratio, atMost, atLeast, met }) => [
     what,
     atMost === undefined ? `≥ ${atLeast.toFixed(3)}` : `≤ ${atMost.toFixed(3)}`,

@@ -19,7 +19,7 @@ const MIB = 1024 * 1024;
 /** Or V8's young generation takes up to 48 MiB, and gives them back, as it thinks best. */
 const PINNED_HEAP = '--max-semi-space-size=1';
 
-export const sizes = [1, 1000, 64 * 1024 + 1, 300_001, 3 * MIB + 5];
+const sizes = [1, 1000, 64 * 1024 + 1, 300_001, 3 * MIB + 5];
 
 /** Ways of the server to answer: by streams and by transfers, at once or held up by the queue. */
 export const httpWays = 'pipe,pipeline,chunked,transfer,chunked-transfer,gather,descriptor,stream';

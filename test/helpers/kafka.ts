@@ -10,7 +10,7 @@ import { scratchFolder } from './files';
 import { foreignEnvironment } from './sanitizers';
 
 /** A line of the broker's log: what it has answered. */
-export interface Answer {
+interface Answer {
   api: 'produce' | 'fetch';
   /** Of a produce. */
   topic?: string | undefined;

@@ -7,7 +7,7 @@ import * as path from 'node:path';
 const require = createRequire(import.meta.url);
 
 /** The other addon, of the same sources; test/sanitizers/run.mjs has one of its own. */
-export const seamAddon =
+const seamAddon =
   process.env.ZEROCOPY_SEAM ?? path.resolve('test/support/build/Release/zerocopy_seam.node');
 
 interface Seam {

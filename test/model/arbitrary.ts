@@ -20,7 +20,7 @@ import {
 const KIB = 1024;
 
 /** Where things change, and now and then anything in between. */
-export const size = fc.oneof(
+const size = fc.oneof(
   {
     weight: 12,
     arbitrary: fc.constantFrom(0, 1, 4095, 4096, 4097, 24 * KIB - 1, 24 * KIB, 24 * KIB + 1),
@@ -192,7 +192,6 @@ const duplexLane = (kinds: DuplexKind[]): fc.Arbitrary<DuplexLane> =>
     reading: fc.boolean(),
   });
 
-export const socketLane = duplexLane(['tcp', 'unix']);
 export const anyDuplexLane = duplexLane([
   'tcp',
   'unix',

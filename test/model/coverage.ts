@@ -3,7 +3,7 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { scratchRoot } from '../helpers/files';
 
-export const columns = [
+const columns = [
   'tcp',
   'unix',
   'pipe',

@@ -42,9 +42,9 @@ const onStreams = [
 
 const onDuplexes = ['peer: write', 'peer: end', 'read in JavaScript', 'end'];
 
-export const files: Column[] = ['path', 'fd', 'FileHandle'];
-export const duplexes: Column[] = ['tcp', 'unix', 'pipe', 'tls', 'passthrough'];
-export const messages: Column[] = ['length', 'chunked'];
+const files: Column[] = ['path', 'fd', 'FileHandle'];
+const duplexes: Column[] = ['tcp', 'unix', 'pipe', 'tls', 'passthrough'];
+const messages: Column[] = ['length', 'chunked'];
 
 /** Operations, and the ends that all of them must have been done to. */
 export type Expected = [string[], Column[]][];

@@ -33,7 +33,7 @@ export function wayOf(source: SourceKind, sink: SinkKind, backend: 'auto' | 'str
   return { backends: sink === 'pipe' ? ['splice', 'read'] : ['sendfile', 'read'] };
 }
 
-export const isStream = (source: SourceKind): source is DuplexKind =>
+const isStream = (source: SourceKind): source is DuplexKind =>
   source !== 'file' && source !== 'proc';
 
 export type Outcome = { result: TransferResult } | { error: TransferError };

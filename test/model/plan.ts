@@ -14,7 +14,7 @@ export interface SinkIndex {
   response: number;
 }
 
-export function sinksOf(lanes: Lane[]): SinkIndex[] {
+function sinksOf(lanes: Lane[]): SinkIndex[] {
   return lanes.flatMap((lane, i) =>
     lane.kind === 'http'
       ? lane.responses.map((_, response) => ({ lane: i, response }))
@@ -23,7 +23,7 @@ export function sinksOf(lanes: Lane[]): SinkIndex[] {
 }
 
 /** The first that fits, from an index on, around. */
-export function firstFit<T>(all: T[], from: number, fits: (one: T) => boolean): T | undefined {
+function firstFit<T>(all: T[], from: number, fits: (one: T) => boolean): T | undefined {
   for (let i = 0; i < all.length; i++) {
     const one = all[(from + i) % all.length] as T;
     if (fits(one)) return one;

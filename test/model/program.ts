@@ -1,13 +1,13 @@
 // A program: ends that bytes go to and come from, and what is done with them, in order. All that it
 // decides is in its data, so that it can be replayed, shrunk and pasted; only the kernel may race.
 export const fileKinds = ['path', 'fd', 'FileHandle'] as const;
-export type FileKind = (typeof fileKinds)[number];
-export const duplexKinds = ['tcp', 'unix', 'pipe', 'tls', 'passthrough'] as const;
+type FileKind = (typeof fileKinds)[number];
+const duplexKinds = ['tcp', 'unix', 'pipe', 'tls', 'passthrough'] as const;
 export type DuplexKind = (typeof duplexKinds)[number];
 /** Those that relay() takes. */
 export const relayedKinds = ['tcp', 'unix', 'tls'] as const;
 export const framings = ['length', 'chunked'] as const;
-export type Framing = (typeof framings)[number];
+type Framing = (typeof framings)[number];
 
 /** Two ends that write to each other; transfers have the near one. */
 export interface DuplexLane {

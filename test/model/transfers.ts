@@ -147,7 +147,7 @@ interface From {
 }
 
 /** Asks for a transfer to a sink that is free. */
-export function ask(
+function ask(
   world: World,
   { backend, abort, progress, end }: Pick<Operation, 'backend' | 'abort' | 'progress' | 'end'>,
   what: string,
