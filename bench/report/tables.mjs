@@ -95,7 +95,7 @@ function worksTable(found) {
 }
 
 /** @param {import('./results.mjs').Results} results */
-export function tables({ machine, command, scenarios }) {
+function tables({ machine, command, scenarios }) {
   const found = new Map(scenarios.map((one) => [one.name, one]));
   const { cpu, cores, kernel, node, date, commit, congestionControl } = machine;
   return [

@@ -2,7 +2,7 @@
 // in them passes its tests, built by the same compiler for the same C library, on x64 and under QEMU on
 // arm64; and that musl's own loader finds all that a binary asks of it.
 //
-// Needs Debian's doctest-dev, musl and qemu-user-static.
+// Needs Debian's doctest-dev, musl-tools and qemu-user-static.
 import { execFileSync, spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as os from 'node:os';
@@ -52,13 +52,14 @@ function testEngine({ arch, triple }) {
 }
 
 /** By a program that stands in for Node: it has the functions of Node-API by name only. */
-function load({ file, triple }) {
+function load({ file }) {
   const stubs = neededOfNode(file).map((name) => `void ${name}(void) {}\n`);
   const source = path.join(folder, 'stubs.c');
   fs.writeFileSync(source, stubs.join(''));
   const program = path.join(folder, 'load');
-  const compiler = ['cc', '-target', triple, '-dynamic', '-rdynamic', '-O2', '-o', program];
-  execFileSync(zig(), [...compiler, source, 'test/binaries/load.c'], { stdio: 'inherit' });
+  // Not Zig, which links musl into a program.
+  const args = ['-rdynamic', '-o', program, source, 'test/binaries/load.c'];
+  execFileSync('musl-gcc', args, { stdio: 'inherit' });
   const { status } = spawnSync(program, [path.resolve(file)], { stdio: 'inherit' });
   if (status !== 0) throw new Error(`${file} can't be loaded by musl`);
   console.log(`${file}: loaded by musl, with ${stubs.length} functions of Node-API`);
