@@ -74,6 +74,21 @@ function log(message) {
   if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${message}`);
 }
 
+/**
+ * One that fails takes nothing with it of what others have measured.
+ * @param {Context} context
+ */
+async function runScenario({ name, run }, context) {
+  try {
+    return await run(context);
+  } catch (error) {
+    process.exitCode = 1;
+    const { message } = error;
+    console.error(`${name}: ${message}`);
+    return { name, title: 'failed', rounds: 0, ways: {}, checks: [], missing: [message] };
+  }
+}
+
 async function main() {
   const { scenario: given, peers, json, quick, html, receiver } = parseOptions();
   const wanted = given.length === 0 && receiver ? REMOTE : given;
@@ -101,7 +116,7 @@ async function main() {
   const results = [];
   for (const scenario of chosen) {
     const prefixed = (message) => log(`${scenario.name}: ${message}`);
-    const result = await scenario.run({ ...context, log: prefixed });
+    const result = await runScenario(scenario, { ...context, log: prefixed });
     log('');
     say(`${scenarioText(result)}\n`);
     results.push(result);

@@ -61,7 +61,7 @@ export async function run({ scratch, quick, rounds, log }) {
   const resident = Array.from({ length: RESIDENT_FILES }, (_, i) =>
     makeFile(path.join(folder, `${i}`), COLD_BYTES),
   );
-  const mountpoint = path.join(scratch, 'slow');
+  const mountpoint = path.join(scratch, 'slow-disk');
   mkdirSync(mountpoint);
   // One that sleeps: the disk has its core too.
   const sink = await startReceiver([receiver.program, 'discard']);
