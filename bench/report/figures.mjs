@@ -62,7 +62,7 @@ export function figureTitle(key) {
 }
 
 /** @param {number} value @param {string} key */
-function figureNumber(value, key) {
+export function figureNumber(value, key) {
   const { digits } = figureOf(key);
   return value.toLocaleString('en-US', {
     minimumFractionDigits: digits,
