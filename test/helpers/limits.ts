@@ -3,6 +3,7 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { expect } from 'vitest';
 import type { Capabilities, Fallback } from 'zerocopy';
+import usual from '../programs/usual-backends.json';
 import { tinyBackend } from './backends';
 import { scratchFolder } from './files';
 import { runNode } from './process';
@@ -30,18 +31,7 @@ export interface Report {
 /** The system call by which each kind goes where nothing is in its way. */
 export const usualBackends: Record<string, string> = {
   'tiny file to socket': tinyBackend,
-  'short file to socket': 'sendfile',
-  'file to socket': 'sendfile',
-  'list to socket': 'sendfile',
-  'file to pipe': 'splice',
-  'socket to socket': 'splice',
-  'socket to file': 'splice',
-  'pipe to socket': 'splice',
-  'pipe to file': 'splice',
-  'file to file': 'copy_file_range',
-  copyFile: 'copy_file_range',
-  relay: 'splice',
-  createReadStream: 'sendfile',
+  ...usual,
 };
 
 export const backendsOf = (kinds: Report['kinds']) =>
