@@ -81,6 +81,11 @@ export class Claim implements PumpSource {
     return fallback;
   }
 
+  /** Whether the end that native code has come to is a reset, which only a write has been told of. */
+  hidesReset(): boolean {
+    return this.#source?.hidesReset() === true;
+  }
+
   /** The same as `read`, for 'readable'. */
   listen(onReadable: (() => void) | undefined): void {
     this.#gate.listen(onReadable);

@@ -135,6 +135,7 @@ interface Binding {
   warm(fd: number, offset: number, length: number, id: number): number;
   mayBlock(fd: number): boolean;
   isAppending(fd: number): boolean;
+  hidesReset(fd: number): boolean;
   send(sinkFd: number, sinkKind: number, segments: NativeSegments): number;
   splice(
     sourceFd: number,
@@ -306,6 +307,14 @@ export class Native {
 
   isAppending(fd: number): boolean {
     return this.#binding.isAppending(fd);
+  }
+
+  /**
+   * Whether a TCP socket that was read to its end, and whose own side has not been ended, was reset:
+   * the error went to who wrote to it.
+   */
+  hidesReset(fd: number): boolean {
+    return this.#binding.hidesReset(fd);
   }
 
   /**

@@ -13,7 +13,7 @@ import { Gate } from './gate';
 import { endpointOf, handleOf, isKernelHandle, noHandle } from './handle';
 import { IdleGuard, type Movement } from './idle';
 import type { Turn } from './lease';
-import type { Completion } from './native';
+import { addon, type Completion } from './native';
 import type { Fallback } from './options';
 
 interface Internals {
@@ -161,6 +161,14 @@ export class SocketSource {
     });
     if (fallback) end(0);
     return fallback;
+  }
+
+  /** Whether what looks like its end is a reset, which only a write has been told of. */
+  hidesReset(): boolean {
+    const source = endpointOf(this.#socket, 'source');
+    // After its own end TCP closes it in peace, too.
+    if ('code' in source || this.#socket.writableEnded) return false;
+    return addon.native?.hidesReset(source.fd) === true;
   }
 
   /** Node reads on, where it did or has wanted to since. */

@@ -35,7 +35,7 @@ import { ownStream, Pump, SourceTruncatedError } from './stream-backend';
 /** What is moved as one: by the engine, or as a stream. */
 type Leg = NativeSegments | Readable;
 
-const { ENOMEM } = os.constants.errno;
+const { ECONNRESET, ENOMEM } = os.constants.errno;
 const PROGRESS_INTERVAL_MS = 100;
 const debug = debuglog('zerocopy');
 const none: Leg[] = [];
@@ -312,6 +312,7 @@ class Transfer implements Job {
     const { stream } = claim;
     if (outcome === Outcome.done) {
       if (this.#transferred === limit) return this.#done();
+      if (claim.hidesReset()) return this.#failBySource(stream, systemError(ECONNRESET, 'splice'));
       // The source has ended, and JavaScript is to hear of it.
       claim.giveBack();
       return this.#pumpFrom(stream, limit - this.#transferred, () => this.#done());
@@ -323,10 +324,8 @@ class Transfer implements Job {
     }
     const error = systemError(errno, call);
     if (!isSocketError(error)) return this.#fail(error, undefined, residual);
-    if (!sourceFailed) return this.#failBySink(error, residual);
-    stream.on('error', () => {}); // which the rejection tells
-    stream.destroy(error);
-    this.#fail(error, undefined, residual);
+    if (sourceFailed) this.#failBySource(stream, error, residual);
+    else this.#failBySink(error, residual);
   }
 
   #unsupported(completion: Completion): void {
@@ -445,6 +444,13 @@ class Transfer implements Job {
   #settle(settle: () => void): void {
     if (this.#source?.claim) process.nextTick(settle);
     else settle();
+  }
+
+  /** A connection that can't be read is of no use for writing either. */
+  #failBySource(stream: Readable, error: Error, residual?: Buffer): void {
+    stream.on('error', () => {}); // which the rejection tells
+    stream.destroy(error);
+    this.#fail(error, undefined, residual);
   }
 
   /** The sink refused bytes. One that was destroyed by now knows better why. */

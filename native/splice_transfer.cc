@@ -12,6 +12,11 @@ namespace {
 // SPLICE_F_NONBLOCK is about pipes; sockets are in non-blocking mode.
 constexpr unsigned kFlags = SPLICE_F_NONBLOCK | SPLICE_F_MOVE;
 
+bool is_ready(int fd, short event) {
+  const sys::Result ready = sys::poll(fd, event);
+  return ready.ok() && (ready.value & event) != 0;
+}
+
 }  // namespace
 
 SpliceTransfer::SpliceTransfer(End source, End sink, std::vector<uint8_t> head, uint64_t length)
@@ -146,14 +151,14 @@ bool SpliceTransfer::pass(uint64_t* budget, Outcome* outcome) {
     return false;
   }
   sys::Result moved = splice_to_sink(source_.fd, std::min(left_, *budget));
-  if (moved.error == EAGAIN && may_be_stuck() && sys::poll(sink_.fd, POLLOUT).value != 0) {
+  if (moved.error == EAGAIN && may_be_stuck() && is_ready(sink_.fd, POLLOUT)) {
     moved = splice_to_sink(source_.fd, std::min(left_, *budget));
-    if (moved.error == EAGAIN && sys::poll(sink_.fd, POLLOUT).value != 0) moved = {0, 0};
+    if (moved.error == EAGAIN && is_ready(sink_.fd, POLLOUT)) moved = {0, 0};
   }
   // Neither an empty pipe nor its end, if there are bytes: it is the file that takes none; or they
   // have come since, from a FIFO's next writer maybe.
   const bool refused = moved.value == 0 || moved.error == EAGAIN;
-  const bool asked_again = refused && sink_.kind == Endpoint::file && has_bytes();
+  const bool asked_again = refused && sink_.kind == Endpoint::file && is_ready(source_.fd, POLLIN);
   if (asked_again) moved = sys::accepted(splice_to_sink(source_.fd, std::min(left_, *budget)));
   if (moved.ok() && moved.value > 0) {
     const auto bytes = static_cast<uint64_t>(moved.value);
@@ -184,12 +189,6 @@ bool SpliceTransfer::may_be_stuck() const {
 // A file is never full for now, whatever it says, and can't be waited for.
 bool SpliceTransfer::is_full(int error) const {
   return error == EAGAIN && sink_.kind != Endpoint::file;
-}
-
-// Of a pipe as source.
-bool SpliceTransfer::has_bytes() const {
-  const sys::Result ready = sys::poll(source_.fd, POLLIN);
-  return ready.ok() && (ready.value & POLLIN) != 0;
 }
 
 // Either end may be meant by EAGAIN. Should the other one have changed by now, then what is waited

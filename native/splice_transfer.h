@@ -54,7 +54,6 @@ class SpliceTransfer : public Transfer {
   Outcome ended();
   bool may_be_stuck() const;
   bool is_full(int error) const;
-  bool has_bytes() const;
   Outcome wait_for_source();
   sys::Result splice_to_sink(int from, uint64_t count);
 

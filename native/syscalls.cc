@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <limits.h>
 #include <linux/openat2.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/eventfd.h>
@@ -98,6 +100,11 @@ int kernel_duplicate(int fd) {
 }
 int kernel_status_flags(int fd) {
   return ::fcntl(fd, F_GETFL);
+}
+int kernel_tcp_state(int fd) {
+  tcp_info info{};
+  socklen_t length = sizeof info;
+  return ::getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) == 0 ? info.tcpi_state : -1;
 }
 
 // As statx(2), where a seccomp profile knows only what came before it. A server may be asked.
@@ -200,6 +207,7 @@ const Calls kKernelCalls = {
     kernel_duplicate,
     ::close,
     kernel_status_flags,
+    kernel_tcp_state,
     kernel_status,
     ::lseek,
     kernel_pipe,
@@ -304,6 +312,10 @@ Result close(int fd) {
 
 Result status_flags(int fd) {
   return retry([&] { return calls.status_flags(fd); });
+}
+
+Result tcp_state(int fd) {
+  return retry([&] { return calls.tcp_state(fd); });
 }
 
 Result status(int fd, struct statx* status) {

@@ -58,6 +58,7 @@ struct Calls {
   int (*duplicate)(int fd);
   int (*close)(int fd);
   int (*status_flags)(int fd);
+  int (*tcp_state)(int fd);
   int (*status)(int fd, struct statx* status);
   off_t (*seek)(int fd, off_t offset, int whence);
   int (*pipe)(int fds[2]);
@@ -114,6 +115,8 @@ Result duplicate(int fd);
 // NFS, quotas). Not made again after EINTR: Linux has freed the number by then.
 Result close(int fd);
 Result status_flags(int fd);
+// As netinet/tcp.h numbers them (TCP_CLOSE); what is no TCP socket fails.
+Result tcp_state(int fd);
 // What the kernel knows without asking a server (AT_STATX_DONT_SYNC): it can't block.
 Result status(int fd, struct statx* status);
 // The descriptor's position, after it has been set to `offset`, if that isn't below 0.

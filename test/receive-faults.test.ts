@@ -11,7 +11,7 @@ import { backends } from './helpers/backends';
 import { pattern, scratchFolder } from './helpers/files';
 import { fill, mountedImage, whyNoMount } from './helpers/mounts';
 import { openDescriptors, runNode, sleep, until } from './helpers/process';
-import { fdOf, link, receive, receiveBytes } from './helpers/sockets';
+import { fdOf, link, receive, receiveBytes, resetUnseen, stopReading } from './helpers/sockets';
 import {
   countEvents,
   descriptorsBack,
@@ -504,3 +504,33 @@ function aborter() {
   const controller = new AbortController();
   return { signal: controller.signal, abort: () => controller.abort() };
 }
+
+// What the kernel tells of a reset it tells once. Of streams there is one thread, which hears of its
+// writes before it reads.
+describe('an end that follows a failed write', () => {
+  test('is a reset', async () => {
+    const { source, writer } = await sourceLink();
+    const { sink } = await fileTarget('path');
+    stopReading(source);
+    writer.write(Buffer.alloc(100_000));
+    await resetUnseen(source, writer);
+    const error = await failed(transfer(source, sink, { backend: 'native' }));
+    expect(error).toMatchObject({ code: 'ECONNRESET', errno: -104, syscall: 'splice' });
+    await until(() => source.closed, 'it has closed');
+  });
+
+  test('is one, where the peer had sent it before', async () => {
+    const content = pattern(100_000);
+    const { source, writer } = await sourceLink();
+    const { sink, path } = await fileTarget('path');
+    stopReading(source);
+    writer.end(content);
+    writer.once('finish', () => writer.destroy());
+    await once(writer, 'close');
+    fs.writeSync(fdOf(source), 'x'); // which is answered by a reset
+    await sleep(20);
+    const result = await transfer(source, sink, { backend: 'native' });
+    expect(result).toEqual({ transferred: 100_000, backend: 'splice' });
+    expect(fs.readFileSync(path).equals(content)).toBe(true);
+  });
+});

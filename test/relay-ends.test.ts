@@ -20,7 +20,7 @@ import {
   relayed,
   warmUp,
 } from './helpers/relay';
-import { receiveBytes } from './helpers/sockets';
+import { receiveBytes, resetUnseen, stopReading } from './helpers/sockets';
 
 const MIB = 1024 * 1024;
 /** Far more than the buffers on the way take. */
@@ -262,6 +262,21 @@ describe.each(backends)('%s', (backend) => {
       await expectFailure(failed, backend, ['ECONNRESET', 'EPIPE'], sockets);
       expect(await fate(farPeer)).toBe('ECONNRESET');
     });
+
+    // Of streams there is one thread, which hears of the write before it reads.
+    if (backend === 'native')
+      test('that a write is told of, and reading not', async () => {
+        const sockets = await ends();
+        const { near, nearPeer, farPeer } = seenFrom(side, sockets);
+        stopReading(near);
+        nearPeer.write('some');
+        await resetUnseen(near, nearPeer);
+        const lost = fate(farPeer);
+        const failed = fails(relay(sockets.a, sockets.b, { backend }));
+        const error = await expectFailure(failed, backend, ['ECONNRESET'], sockets);
+        expect(countsFrom(side, error)).toEqual({ there: 4, back: 0 });
+        expect(await lost).toBe('ECONNRESET');
+      });
 
     test('after it has ended its direction', async () => {
       const sockets = await ends();

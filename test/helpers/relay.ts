@@ -9,7 +9,7 @@ import type { TestedBackend } from './backends';
 import { scratchFolder } from './files';
 import { sleep, withResolvers } from './process';
 import { onTestFinished } from './scope';
-import { fdOf, type SocketKind, shrink } from './sockets';
+import { fdOf, type SocketKind, shrink, stopReading } from './sockets';
 
 export type RelayResult = Awaited<ReturnType<typeof relay>>;
 
@@ -126,7 +126,7 @@ export function readToEnd(peer: net.Socket): Promise<Buffer> {
  * makes an end of a reset that it meets together with bytes. The peer is gone afterwards.
  */
 export async function fate(peer: net.Socket): Promise<string> {
-  (peer as unknown as { _handle: { readStop(): void } | null })._handle?.readStop();
+  stopReading(peer);
   const { readFd, writeFd } = pipeSync();
   const bytes = Buffer.alloc(64 * 1024);
   try {

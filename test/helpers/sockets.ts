@@ -1,8 +1,10 @@
 import { once } from 'node:events';
+import * as fs from 'node:fs';
 import { createRequire } from 'node:module';
 import * as net from 'node:net';
 import * as path from 'node:path';
 import { scratchFolder } from './files';
+import { until } from './process';
 import { onTestFinished } from './scope';
 
 const { setBuffers } = createRequire(import.meta.url)('../support/build/Release/support.node') as {
@@ -87,6 +89,24 @@ export function shrink({ sink, peer }: Link, bytes: number): void {
 
 export function fdOf(socket: net.Socket): number {
   return (socket as unknown as { _handle: { fd: number } })._handle.fd;
+}
+
+/** Has libuv look away from a socket, as it does while native code reads from it. */
+export function stopReading(socket: net.Socket): void {
+  (socket as unknown as { _handle: { readStop(): void } | null })._handle?.readStop();
+}
+
+/** The peer of a socket that libuv doesn't look at resets it, and a write to it is told, not we. */
+export async function resetUnseen(socket: net.Socket, peer: net.Socket): Promise<void> {
+  peer.resetAndDestroy();
+  await until(() => {
+    try {
+      fs.writeSync(fdOf(socket), 'x');
+      return false;
+    } catch (error) {
+      return (error as NodeJS.ErrnoException).code === 'ECONNRESET';
+    }
+  }, 'it is reset');
 }
 
 /** All that arrives until the end. */

@@ -193,6 +193,7 @@ void install_trampolines() {
   calls.duplicate = Seam<&Calls::duplicate>::trampoline;
   calls.close = Seam<&Calls::close>::trampoline;
   calls.status_flags = Seam<&Calls::status_flags>::trampoline;
+  calls.tcp_state = Seam<&Calls::tcp_state>::trampoline;
   calls.status = Seam<&Calls::status>::trampoline;
   calls.seek = Seam<&Calls::seek>::trampoline;
   calls.pipe = Seam<&Calls::pipe>::trampoline;

@@ -435,6 +435,23 @@ TEST_CASE("where both ends would block, the source is waited for first") {
   }
 }
 
+TEST_CASE("a full sink that could not be asked after is not taken for one with room") {
+  DescriptorGuard guard;
+  Channel source(Kind::unix_stream), sink(Kind::pipe, Buffers::small);
+  const size_t filled = sink.fill();
+  source.put_all(pattern(0, 100));
+  int looks = 0;
+  Seam<&Calls::poll> polls([&](pollfd* fds, nfds_t count, int timeout) {
+    if (fds->fd != sink.in()) return kernel.poll(fds, count, timeout);
+    if (++looks == 1) return fail_with(ENOMEM);
+    CHECK(receive(sink.out(), filled).size() == filled);
+    return kernel.poll(fds, count, timeout);
+  });
+  SpliceTransfer transfer(source.source(), sink.sink(), {}, kToTheEnd);
+  CHECK(transfer.step() == Outcome::wait_writable);
+  CHECK(looks == 1);
+}
+
 TEST_CASE("a source that nobody can ask after is taken for empty") {
   DescriptorGuard guard;
   Channel source(Kind::tcp), sink(Kind::pipe);

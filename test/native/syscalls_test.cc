@@ -1,6 +1,7 @@
 #include "syscalls.h"
 
 #include <fcntl.h>
+#include <netinet/tcp.h>
 #include <signal.h>
 #include <sys/socket.h>
 
@@ -52,6 +53,7 @@ std::vector<Wrapper> wrappers() {
       wrapper<&Calls::open>("open", [] { return sys::open("/", O_RDONLY); }),
       wrapper<&Calls::duplicate>("duplicate", [] { return sys::duplicate(1); }),
       wrapper<&Calls::status_flags>("status_flags", [] { return sys::status_flags(1); }),
+      wrapper<&Calls::tcp_state>("tcp_state", [] { return sys::tcp_state(1); }),
       wrapper<&Calls::status>("status", [] { return sys::status(1, nullptr); }),
       wrapper<&Calls::seek>("seek", [] { return sys::seek(1, 2); }),
       wrapper<&Calls::seek>("find_data", [] { return sys::find_data(1, 2); }),
@@ -310,6 +312,22 @@ TEST_CASE("peek tells whether a socket has anything, and takes nothing") {
   }
   Channel pipe(Kind::pipe);
   CHECK(sys::peek(pipe.out()).error == ENOTSOCK);
+}
+
+TEST_CASE("tcp_state tells what state a connection is in, of TCP alone") {
+  SocketPair pair(Family::tcp);
+  CHECK(sys::tcp_state(pair.receiver()).value == TCP_ESTABLISHED);
+  pair.close_sender();
+  CHECK(eventually([&] { return sys::tcp_state(pair.receiver()).value == TCP_CLOSE_WAIT; }));
+
+  SocketPair other(Family::tcp);
+  const linger at_once{1, 0};
+  REQUIRE(::setsockopt(other.sender(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once) == 0);
+  other.close_sender();
+  CHECK(eventually([&] { return sys::tcp_state(other.receiver()).value == TCP_CLOSE; }));
+
+  CHECK(sys::tcp_state(SocketPair(Family::unix_stream).sender()).error == EOPNOTSUPP);
+  CHECK(sys::tcp_state(Channel(Kind::pipe).out()).error == ENOTSOCK);
 }
 
 TEST_CASE("find_data and find_hole find what there is from an offset on") {
