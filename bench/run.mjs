@@ -1,8 +1,10 @@
 // npm run bench [-- --peers] [--scenario NAME]… [--quick] [--json] [--html FILE] [--receiver HOST:PORT]
+//   [--network-as-is]
 import { accessSync, constants, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { describeMachine, machineLine } from './lib/machine.mjs';
+import { isInOwnNetwork, runInOwnNetwork } from './lib/own-network.mjs';
 import { installPeers } from './lib/peers.mjs';
 import { makeScratch } from './lib/scratch.mjs';
 import { scenarioText } from './report/text.mjs';
@@ -41,9 +43,11 @@ function parseOptions() {
       quick: { type: 'boolean', default: false },
       html: { type: 'string' },
       receiver: { type: 'string' },
+      'network-as-is': { type: 'boolean', default: false },
     },
   });
-  return { ...values, receiver: parseReceiver(values.receiver) };
+  const asIs = values['network-as-is'];
+  return { ...values, receiver: parseReceiver(values.receiver), asIs };
 }
 
 /** Of one that runs on another machine. @param {string | undefined} text as `host:port` */
@@ -90,10 +94,15 @@ async function runScenario({ name, run }, context) {
 }
 
 async function main() {
-  const { scenario: given, peers, json, quick, html, receiver } = parseOptions();
+  const { scenario: given, peers, json, quick, html, receiver, asIs } = parseOptions();
   const wanted = given.length === 0 && receiver ? REMOTE : given;
   const page = html === undefined ? undefined : await preparePage(html);
-  if (peers) installPeers(log);
+  if (peers && !isInOwnNetwork) installPeers(log); // which has none of the world
+  const status = asIs || receiver ? undefined : await runInOwnNetwork();
+  if (status !== undefined) {
+    process.exitCode = status;
+    return;
+  }
   // Only now: they look for what is installed when they are loaded.
   const { scenarios } = await import('./scenarios/all.mjs');
   const isCore = wanted.length === 0 && !peers;

@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
 import os from 'node:os';
 import { capabilities } from 'zerocopy';
+import { congestionControl } from './own-network.mjs';
 import { repository } from './paths.mjs';
 import { pinned } from './processes.mjs';
 
@@ -19,15 +19,6 @@ export function describeMachine() {
     congestionControl: congestionControl(),
     capabilities: capabilities(),
   };
-}
-
-/** BBR sets a timer for each packet, which over loopback may cost as much as all else in sending. */
-function congestionControl() {
-  try {
-    return readFileSync('/proc/sys/net/ipv4/tcp_congestion_control', 'utf8').trim();
-  } catch {
-    return 'unknown';
-  }
 }
 
 function describeCommit() {

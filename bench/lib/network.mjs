@@ -1,5 +1,6 @@
 // A link of a limited rate: two network namespaces, and a pair of virtual Ethernet devices.
 import { spawnSync } from 'node:child_process';
+import { CONGESTION_CONTROL, congestionControl } from './own-network.mjs';
 import { cores } from './processes.mjs';
 
 const SUBNET = '192.0.2'; // for documentation (RFC 5737): there is nobody there
@@ -36,6 +37,7 @@ export function makeNetwork(rate) {
     ...[server, client].flatMap((namespace, index) => [
       [...within(namespace), 'address', 'add', `${SUBNET}.${index + 1}/24`, 'dev', DEVICE],
       [...within(namespace), 'link', 'set', DEVICE, 'up'],
+      shellIn(namespace, `echo ${congestionControl()} > ${CONGESTION_CONTROL}`),
     ]),
     [...within(server), 'link', 'set', 'lo', 'up'],
     ...(cores ? [receiveOn(server, cores.measured), receiveOn(client, cores.peer)] : []),
@@ -62,8 +64,7 @@ export function makeNetwork(rate) {
  */
 function receiveOn(namespace, core) {
   const file = `/sys/class/net/${DEVICE}/queues/rx-0/rps_cpus`;
-  const write = `echo ${maskOf(core)} > ${file}`;
-  return ['ip', 'netns', 'exec', namespace, 'sh', '-c', write];
+  return shellIn(namespace, `echo ${maskOf(core)} > ${file}`);
 }
 
 /** As sysfs has a set of one core: words of 32 bits, the highest first. @param {number} core */
@@ -74,6 +75,9 @@ function maskOf(core) {
 
 /** @param {string} namespace */
 const within = (namespace) => ['ip', '-netns', namespace];
+
+/** @param {string} namespace @param {string} script */
+const shellIn = (namespace, script) => ['ip', 'netns', 'exec', namespace, 'sh', '-c', script];
 
 /** Runs commands up to the first that fails. @param {string[][]} commands */
 function firstFailure(commands) {
