@@ -19,6 +19,8 @@ test.each([
   const use = {
     right: Array(7).fill(true),
     backends: ['sendfile', 'sendfile', 'splice', 'splice', 'copy_file_range'],
+    // Of this copy only; each direction of a relay is one.
+    transfers: { sendfile: 2, splice: 3, copy_file_range: 1, read: 0, stream: 0 },
   };
   expect(JSON.parse(stdout)).toEqual({ different: true, uses: [use, use], shared: true });
 });

@@ -18,12 +18,13 @@ import {
 } from 'zerocopy';
 import { backends } from './helpers/backends';
 import { secureLink } from './helpers/endpoints';
-import { scratchFolder, testFile } from './helpers/files';
-import { get, receiveAll, requestTo, serve, stuckClient } from './helpers/http';
-import { addedSince, FAILED, observed, WELL } from './helpers/observe';
+import { pattern, scratchFolder, testFile } from './helpers/files';
+import { answerOf, get, receiveAll, requestTo, serve, stuckClient } from './helpers/http';
+import { addedSince, errorEvents, FAILED, observed, WELL } from './helpers/observe';
 import { runNode, until } from './helpers/process';
 import { ends } from './helpers/relay';
 import { link, receive, receiveBytes } from './helpers/sockets';
+import { pipeEnds } from './helpers/sources';
 
 const SIZE = 500_009;
 const requested = { code: 'REQUESTED', message: "backend: 'stream' was given", at: 0 };
@@ -111,6 +112,37 @@ describe.each(backends)('%s', (backend) => {
     expect(addedSince(before)).toEqual({ ...added(by('splice'), 15, 2), failures: 0, underWay: 0 });
   });
 
+  test('a file to a pipe', async () => {
+    const all = observed();
+    const before = stats();
+    const file = testFile(SIZE);
+    const { source: reader, writer: sink } = pipeEnds();
+    const received = receive(reader);
+    await transfer(file.path, sink, { backend, endSink: true });
+    expect((await received).equals(file.content)).toBe(true);
+    expect(all).toMatchObject([
+      { trace: { sink, sourceKind: 'file', sinkKind: 'pipe', transferred: SIZE }, events: WELL },
+    ]);
+    expect(all[0]?.trace).toMatchObject(went('splice'));
+    expect(addedSince(before)).toEqual({ ...added(by('splice'), SIZE), failures: 0, underWay: 0 });
+  });
+
+  test('a pipe to a file', async () => {
+    const all = observed();
+    const before = stats();
+    const { source, writer } = pipeEnds();
+    const content = pattern(SIZE);
+    writer.end(content);
+    const sink = path.join(scratchFolder(), 'sink');
+    await transfer(source, sink, { backend });
+    expect(fs.readFileSync(sink).equals(content)).toBe(true);
+    expect(all).toMatchObject([
+      { trace: { source, sourceKind: 'pipe', sinkKind: 'file', transferred: SIZE }, events: WELL },
+    ]);
+    expect(all[0]?.trace).toMatchObject(went('splice'));
+    expect(addedSince(before)).toEqual({ ...added(by('splice'), SIZE), failures: 0, underWay: 0 });
+  });
+
   test('a copy of a file is one transfer', async () => {
     const all = observed();
     const before = stats();
@@ -164,6 +196,47 @@ describe.each(backends)('%s', (backend) => {
       underWay: 0,
     });
   });
+
+  test.each(['chunked', 'with a Content-Length'])(
+    'a file that is truncated under a message, %s: its error event says how far it came',
+    async (framing) => {
+      const file = testFile(8_000_000);
+      const errors = errorEvents();
+      const before = stats();
+      let failed: Promise<TransferError> | undefined;
+      const { sink, peer } = await stuckClient((_request, response) => {
+        if (framing !== 'chunked') response.setHeader('Content-Length', file.content.length);
+        failed = transfer(file.path, response, { backend }).catch((error) => error);
+      });
+      peer.write(get());
+      await until(() => sink.bytesWritten > 1000, 'the answer has begun');
+      expect(addedSince(before)).toMatchObject({ transfers: {}, underWay: 1 });
+      fs.truncateSync(file.path, 2_000_077);
+      const { body, whole } = answerOf(await receiveAll(peer));
+      const error = await failed;
+      expect(whole).toBe(false);
+      expect(error).toMatchObject({ code: 'ERR_SOURCE_TRUNCATED', backend: by('sendfile') });
+      const { transferred } = error as TransferError;
+      expect(transferred).toBeGreaterThan(1000);
+      expect(transferred).toBeLessThanOrEqual(body.length);
+      expect(errors).toEqual([
+        {
+          source: file.path,
+          sink: expect.any(http.ServerResponse),
+          sourceKind: 'file',
+          sinkKind: 'message',
+          transferred,
+          error,
+          ...went('sendfile'),
+        },
+      ]);
+      expect(addedSince(before)).toEqual({
+        ...added(by('sendfile'), transferred),
+        failures: 1,
+        underWay: 0,
+      });
+    },
+  );
 
   test('a failure at once: its events are in order all the same', async () => {
     const all = observed();
@@ -360,6 +433,20 @@ describe('subscribers', () => {
     expect(seen).toMatchObject({ sink, transferred: 10 });
     expect(storage.getStore()).toBeUndefined();
   });
+});
+
+test('a worker has totals and a channel of its own', async () => {
+  const file = testFile(SIZE).path;
+  const { code, stdout, stderr } = await runNode('worker-stats.mjs', [file, scratchFolder()]);
+  expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+  const told = (copies: number) => ({
+    transfers: { sendfile: 0, splice: 0, copy_file_range: copies, read: 0, stream: 0 },
+    bytes: { copy_file_range: copies * SIZE },
+    failures: 0,
+    underWay: 0,
+    traced: copies,
+  });
+  expect(JSON.parse(stdout)).toMatchObject({ main: told(1), worker: told(2) });
 });
 
 test('stats() is the caller’s own, and has every key', () => {

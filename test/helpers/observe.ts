@@ -31,6 +31,16 @@ export function observed(): Observed[] {
   return all;
 }
 
+/** What subscribers of 'error' are given, as it is at that moment. */
+export function errorEvents(): TransferTrace[] {
+  const all: TransferTrace[] = [];
+  const note = (message: unknown) => all.push({ ...(message as TransferTrace) });
+  const { error } = tracingChannel('zerocopy:transfer');
+  error.subscribe(note);
+  onTestFinished(() => error.unsubscribe(note));
+  return all;
+}
+
 export const WELL: Event[] = ['start', 'end', 'asyncStart', 'asyncEnd'];
 export const FAILED: Event[] = ['start', 'end', 'error', 'asyncStart', 'asyncEnd'];
 

@@ -82,7 +82,7 @@ async function connection(peerSends) {
   return { socket, peer, received };
 }
 
-/** Every kind of transfer; resolves with the backends, and whether all came as it should. */
+/** Every kind of transfer; resolves with the backends, what they count, and whether all came as it should. */
 async function use(library, name) {
   const { transfer, relay, copyFile, createReadStream, sendfile } = library;
   const target = (kind) => path.join(folder, `${name}-${kind}`);
@@ -114,7 +114,7 @@ async function use(library, name) {
     called === content.length,
   ];
   const backends = [sent, source, received, relayed, copied].map(({ backend }) => backend);
-  return { right, backends };
+  return { right, backends, transfers: library.stats().transfers };
 }
 
 /** Both write to one socket, in turn, and something else between. At once they would hook it both. */
