@@ -74,6 +74,14 @@ describe('docs/api.md', () => {
   });
 });
 
+test('docs/observability.md has the exit codes of `npx zerocopy info`', () => {
+  const rows = readPage('docs/observability.md').tables.flat();
+  const told = rows.flatMap((row) => (row['exit code'] ? [[row['exit code'], row.meaning]] : []));
+  const help = fs.readFileSync('lib/cli.ts', 'utf8').matchAll(/^ {2}(\d) {2}(.*)$/gm);
+  expect(told).toEqual([...help].map(([, code, meaning]) => [code, meaning]));
+  expect(told).toHaveLength(3);
+});
+
 test('README.md has every option of transfer(), and no other', () => {
   const rows = readPage('README.md').tables.flat();
   const told = rows.flatMap((row) => row['option of transfer()']?.split(', ') ?? []);
