@@ -4,7 +4,7 @@ import { labelOf } from './labels.mjs';
 import { pointText } from './results.mjs';
 
 const SIZES = { '1k': 1024, '16k': 16_384, '64k': 65_536, '1m': 1 << 20 };
-const HTTP_WAYS = ['pipe', 'pipe-1m', 'readfile', 'bun', 'nginx', 'zerocopy'];
+const HTTP_WAYS = ['pipe', 'pipe-1m', 'readfile', 'memory', 'bun', 'nginx', 'zerocopy'];
 const EXPRESS_WAYS = ['express', 'express-register'];
 const OURS = ['zerocopy', 'express-register'];
 
