@@ -18,7 +18,8 @@ function copied(name, copyBinary) {
   fs.cpSync(path.join(root, 'dist'), path.join(to, 'dist'), { recursive: true });
   fs.copyFileSync(path.join(root, 'package.json'), path.join(to, 'package.json'));
   const binary = require('node-gyp-build').path(root);
-  const target = path.join(to, 'build/Release/zerocopy.node');
+  // Compiled or prebuilt, it is looked for in the same place below the copy.
+  const target = path.join(to, path.relative(process.env.ZEROCOPY_PREBUILD ?? root, binary));
   fs.mkdirSync(path.dirname(target), { recursive: true });
   copyBinary(binary, target);
   // Those of the environment, which name another binary, are for the package itself.
