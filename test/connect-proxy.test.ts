@@ -1,5 +1,5 @@
 // examples/connect-proxy.mjs, as curl and others use it.
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import * as fs from 'node:fs';
 import * as http from 'node:http';
@@ -13,7 +13,8 @@ import { expectSame } from './helpers/http';
 import { sleep, until } from './helpers/process';
 import { closed, fate, listenOnce, readToEnd } from './helpers/relay';
 import { curl } from './helpers/servers';
-import { receiveBytes } from './helpers/sockets';
+import { listenOnPort, receiveBytes } from './helpers/sockets';
+import { certificate } from './helpers/tls';
 
 const MIB = 1024 * 1024;
 
@@ -46,27 +47,17 @@ async function startProxy(...args: string[]): Promise<Proxy> {
 
 /** An HTTPS server for `localhost` that gives `content`, or what is posted to it. */
 async function startOrigin(content: Buffer) {
-  const folder = scratchFolder();
-  const [key, cert] = [path.join(folder, 'key'), path.join(folder, 'cert')];
-  const options = '-x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost'.split(' ');
-  const name = ['-addext', 'subjectAltName=DNS:localhost'];
-  execFileSync('openssl', ['req', ...options, ...name, '-keyout', key, '-out', cert], {
-    stdio: 'ignore',
+  const cert = path.join(scratchFolder(), 'cert'); // for curl
+  fs.writeFileSync(cert, certificate().cert);
+  const server = https.createServer(certificate(), (request, response) => {
+    if (request.method === 'POST') request.pipe(response);
+    else response.end(content);
   });
-  const server = https.createServer(
-    { key: fs.readFileSync(key), cert: fs.readFileSync(cert) },
-    (request, response) => {
-      if (request.method === 'POST') request.pipe(response);
-      else response.end(content);
-    },
-  );
   onTestFinished(() => {
     server.close();
     server.closeAllConnections();
   });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as net.AddressInfo;
+  const port = await listenOnPort(server);
   return { origin: `https://localhost:${port}`, port, cert, server };
 }
 

@@ -1,6 +1,5 @@
 // Every block of code of the pages is run, or told why it isn't.
 import { execFile } from 'node:child_process';
-import { once } from 'node:events';
 import * as fs from 'node:fs';
 import * as http from 'node:http';
 import * as net from 'node:net';
@@ -18,7 +17,7 @@ import { answerOf, expectNative, expectSame, get, receiveAll, serve } from './he
 import { type Block, pages } from './helpers/markdown';
 import { until } from './helpers/process';
 import { ends } from './helpers/relay';
-import { fdOf, link, receive, receiveBytes } from './helpers/sockets';
+import { fdOf, link, listenOnPort, receive, receiveBytes } from './helpers/sockets';
 import { sourceLink } from './helpers/sources';
 
 const MIB = 1024 * 1024;
@@ -175,10 +174,9 @@ const examples: Record<string, Record<string, Example>> = {
 
     "server.on('connect', async (request, client, head) => {": async (block) => {
       const { server, address } = await serve(() => {});
-      const echo = net.createServer((socket) => socket.pipe(socket)).listen(0, '127.0.0.1');
+      const echo = net.createServer((socket) => socket.pipe(socket));
       onTestFinished(() => void echo.close());
-      await once(echo, 'listening');
-      const { port } = echo.address() as net.AddressInfo;
+      const port = await listenOnPort(echo);
       const hostOf = () => '127.0.0.1';
       const connect = (asked: number, host: string) => {
         expect(asked).toBe(443);

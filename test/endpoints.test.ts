@@ -5,11 +5,12 @@ import type { Duplex } from 'node:stream';
 import { describe, expect, test } from 'vitest';
 import { type Backend, copyFile, relay, type TransferResult, transfer } from 'zerocopy';
 import { expectContent, newFile, otherFolder, procFile, wayBetween } from './helpers/copies';
-import { duplexPair, secureLink, sinks, sources } from './helpers/endpoints';
+import { duplexPair, sinks, sources } from './helpers/endpoints';
 import { pattern, scratchFolder, testFile } from './helpers/files';
 import { expectSame } from './helpers/http';
 import { runNode } from './helpers/process';
 import { ends } from './helpers/relay';
+import { secureLink } from './helpers/tls';
 
 const MIB = 1024 * 1024;
 const text = fs.readFileSync('docs/endpoints.md', 'utf8');

@@ -1,33 +1,21 @@
 // Servers whose bytes the kernel can't send as they are: HTTPS and HTTP/2.
-import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import * as fs from 'node:fs';
-import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import * as http2 from 'node:http2';
 import * as https from 'node:https';
-import type { AddressInfo, Server as NetServer } from 'node:net';
-import * as path from 'node:path';
+import type { Server } from 'node:net';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { createReadStream, type ReadStream, type TransferResult, transfer } from 'zerocopy';
-import { scratchFolder, type TestFile, testFile } from './helpers/files';
+import { type TestFile, testFile } from './helpers/files';
 import { expectFallback, expectSame } from './helpers/http';
+import { listenOnPort } from './helpers/sockets';
+import { certificate } from './helpers/tls';
 
-/** A certificate that goes with the test. */
-function certificate() {
-  const folder = scratchFolder();
-  const [key, cert] = [path.join(folder, 'key'), path.join(folder, 'cert')];
-  const options = '-x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost'.split(' ');
-  execFileSync('openssl', ['req', ...options, '-keyout', key, '-out', cert], { stdio: 'ignore' });
-  return { key: fs.readFileSync(key), cert: fs.readFileSync(cert) };
-}
-
-async function portOf(server: NetServer | Server | http2.Http2Server): Promise<number> {
+async function portOf(server: Server): Promise<number> {
   onTestFinished(() => {
     server.close();
   });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  return (server.address() as AddressInfo).port;
+  return listenOnPort(server);
 }
 
 async function bodyOf(source: AsyncIterable<Buffer>): Promise<Buffer> {

@@ -1,28 +1,25 @@
 // Answers whose bytes the kernel stops to move in mid-body, for what is no fault of the connection.
 // What is told to fail fails in native code: test/support/seam.cc.
-import { once } from 'node:events';
 import * as http from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import type { TransferError } from 'zerocopy';
 import { testFile } from './helpers/files';
 import { type Injection, inject, zerocopy } from './helpers/seam';
 import { request } from './helpers/servers';
+import { listenOnPort } from './helpers/sockets';
 
 const { createReadStream, transfer } = zerocopy;
 
 /** Serves by `respond`; what it answers, over one connection, to a request and to the next. */
 async function serve(respond: (response: http.ServerResponse) => void) {
   const server = http.createServer((_, response) => respond(response));
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
+  const port = await listenOnPort(server);
   const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
   onTestFinished(() => {
     agent.destroy();
     server.close();
     inject();
   });
-  const { port } = server.address() as AddressInfo;
   return async (injection: Injection) => {
     inject(injection);
     const first = await request({ port }, '/', { agent });

@@ -8,7 +8,6 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import { createReadStream, transfer } from 'zerocopy';
 import { type TestFile, testFile } from './helpers/files';
 import {
-  type Address,
   expectFallback,
   expectNative,
   expectSame,
@@ -17,7 +16,7 @@ import {
   serve,
 } from './helpers/http';
 import { openDescriptors, until } from './helpers/process';
-import type { SocketKind } from './helpers/sockets';
+import { type Address, listenOnPort, type SocketKind } from './helpers/sockets';
 
 /** A server that answers each request with what it was sent. */
 const echo = (kind: SocketKind) =>
@@ -51,9 +50,7 @@ async function rawUpload(open: Open, file: string, headers: http.OutgoingHttpHea
       if (chunk.subarray(-4).toString() === 'END!') socket.end('HTTP/1.1 204 Done\r\n\r\n');
     });
   });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as net.AddressInfo;
+  const port = await listenOnPort(server);
   const request = http.request({ port, method: 'POST', headers: { Host: 'h', ...headers } });
   const stream = open(file);
   stream.on('end', () => request.end('END!'));

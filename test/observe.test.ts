@@ -17,7 +17,6 @@ import {
   transfer,
 } from 'zerocopy';
 import { backends } from './helpers/backends';
-import { secureLink } from './helpers/endpoints';
 import { pattern, scratchFolder, testFile } from './helpers/files';
 import { answerOf, get, receiveAll, requestTo, serve, stuckClient } from './helpers/http';
 import { addedSince, errorEvents, FAILED, observed, WELL } from './helpers/observe';
@@ -25,6 +24,7 @@ import { runNode, until } from './helpers/process';
 import { ends } from './helpers/relay';
 import { link, receive, receiveBytes } from './helpers/sockets';
 import { pipeEnds } from './helpers/sources';
+import { secureLink } from './helpers/tls';
 
 const SIZE = 500_009;
 const requested = { code: 'REQUESTED', message: "backend: 'stream' was given", at: 0 };

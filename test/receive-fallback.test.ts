@@ -1,6 +1,5 @@
 // Sources and sinks between which the kernel can't, or must not, move bytes: streams do, the result
 // says why, and what arrives is the same.
-import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import * as fs from 'node:fs';
 import * as http from 'node:http';
@@ -12,7 +11,7 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import { pipeSync, type Sink, type TransferOptions, type TransferResult, transfer } from 'zerocopy';
 import { pattern, scratchFolder } from './helpers/files';
 import { sleep, until } from './helpers/process';
-import { link, listen, receive } from './helpers/sockets';
+import { link, listen, listenOnPort, receive } from './helpers/sockets';
 import {
   expectWhole,
   failed,
@@ -22,6 +21,7 @@ import {
   restOf,
   sourceLink,
 } from './helpers/sources';
+import { certificate } from './helpers/tls';
 
 function byStreams(result: TransferResult, code: string, transferred: number) {
   expect(result).toMatchObject({ transferred, backend: 'stream', fallback: { code, at: 0 } });
@@ -111,13 +111,11 @@ describe('SOURCE_PARSED: bodies that HTTP frames', () => {
         (error) => response.destroy(error),
       );
     });
-    server.listen(0, '127.0.0.1');
-    await once(server, 'listening');
+    const port = await listenOnPort(server);
     onTestFinished(() => {
       server.closeAllConnections();
       server.close();
     });
-    const { port } = server.address() as net.AddressInfo;
     const request = http.request({ host: '127.0.0.1', port, method: 'POST', headers });
     for (let at = 0; at < body.length; at += 70_001) request.write(body.subarray(at, at + 70_001));
     request.end();
@@ -160,12 +158,10 @@ describe('SOURCE_PARSED: bodies that HTTP frames', () => {
   test('the body of a response', async () => {
     const content = pattern(300_000);
     const server = http.createServer((_request, response) => response.end(content));
-    server.listen(0, '127.0.0.1');
-    await once(server, 'listening');
+    const port = await listenOnPort(server);
     onTestFinished(() => {
       server.close();
     });
-    const { port } = server.address() as net.AddressInfo;
     const request = http.get({ host: '127.0.0.1', port, agent: false });
     const [response] = (await once(request, 'response')) as [http.IncomingMessage];
     const { sink, path } = await fileTarget('path');
@@ -176,13 +172,11 @@ describe('SOURCE_PARSED: bodies that HTTP frames', () => {
   test("an 'upgrade' socket is no longer parsed: its head goes first", async () => {
     const content = pattern(400_000);
     const server = http.createServer();
-    server.listen(0, '127.0.0.1');
-    await once(server, 'listening');
+    const port = await listenOnPort(server);
     onTestFinished(() => {
       server.close();
     });
     const upgrade = once(server, 'upgrade') as Promise<[http.IncomingMessage, net.Socket, Buffer]>;
-    const { port } = server.address() as net.AddressInfo;
     const writer = net.connect(port, '127.0.0.1');
     onTestFinished(() => void writer.destroy());
     const request = 'GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n';
@@ -213,21 +207,12 @@ test('SOURCE_ENCODED: setEncoding() makes strings of bytes', async () => {
 describe('TLS', () => {
   /** What a client has sent to a TLS server, as the server's socket. */
   async function encrypted(content: Buffer): Promise<tls.TLSSocket> {
-    const folder = scratchFolder();
-    const [key, cert] = [path.join(folder, 'key'), path.join(folder, 'cert')];
-    const made = ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '1'];
-    execFileSync('openssl', [...made, '-subj', '/CN=h', '-keyout', key, '-out', cert], {
-      stdio: 'ignore',
-    });
-    const files = { key: fs.readFileSync(key), cert: fs.readFileSync(cert) };
-    const server = tls.createServer(files);
-    server.listen(0, '127.0.0.1');
-    await once(server, 'listening');
+    const server = tls.createServer(certificate());
+    const port = await listenOnPort(server);
     onTestFinished(() => {
       server.close();
     });
     const accepted = once(server, 'secureConnection') as Promise<[tls.TLSSocket]>;
-    const { port } = server.address() as net.AddressInfo;
     const writer = tls.connect({ port, host: '127.0.0.1', rejectUnauthorized: false });
     writer.on('error', () => {});
     writer.end(content);
@@ -337,13 +322,11 @@ test('a socket → an HTTP message', async () => {
     response.setHeader('Content-Length', content.length);
     results.push(transfer(source, response));
   });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
+  const port = await listenOnPort(server);
   onTestFinished(() => {
     server.close();
   });
   writer.end(content);
-  const { port } = server.address() as net.AddressInfo;
   const request = http.get({ host: '127.0.0.1', port, agent: false });
   const [response] = (await once(request, 'response')) as [http.IncomingMessage];
   expect((await receive(response as never)).equals(content)).toBe(true);

@@ -1,40 +1,26 @@
 // Relays with a side that encrypts: by streams, with all that a relay promises.
-import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import * as fs from 'node:fs';
-import type * as net from 'node:net';
-import * as path from 'node:path';
 import * as tls from 'node:tls';
 import { beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { relay } from 'zerocopy';
-import { pattern, scratchFolder } from './helpers/files';
+import { pattern } from './helpers/files';
 import { expectSame } from './helpers/http';
 import { sleep, until } from './helpers/process';
 import { closed, ends, fails, fate, readToEnd, warmUp } from './helpers/relay';
-import { receiveBytes } from './helpers/sockets';
+import { listenOnPort, receiveBytes } from './helpers/sockets';
+import { certificate } from './helpers/tls';
 
 const MIB = 1024 * 1024;
 
 beforeAll(warmUp);
 
-/** A certificate that goes with the test. */
-function certificate() {
-  const folder = scratchFolder();
-  const [key, cert] = [path.join(folder, 'key'), path.join(folder, 'cert')];
-  const options = '-x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost'.split(' ');
-  execFileSync('openssl', ['req', ...options, '-keyout', key, '-out', cert], { stdio: 'ignore' });
-  return { key: fs.readFileSync(key), cert: fs.readFileSync(cert) };
-}
-
 /** Two ends of a TLS connection; `near` is to be relayed. */
 async function encrypted(allowHalfOpen: boolean, connected: boolean) {
-  const options: tls.TlsOptions = { ...certificate(), allowHalfOpen: true };
-  const server = tls.createServer(options).listen(0, '127.0.0.1');
+  const server = tls.createServer({ ...certificate(), allowHalfOpen: true });
   onTestFinished(() => {
     server.close();
   });
-  await once(server, 'listening');
-  const { port } = server.address() as net.AddressInfo;
+  const port = await listenOnPort(server);
   const secured = once(server, 'secureConnection') as Promise<[tls.TLSSocket]>;
   const target = { host: '127.0.0.1', port, rejectUnauthorized: false, allowHalfOpen };
   const near = tls.connect(target as tls.ConnectionOptions);

@@ -1,13 +1,12 @@
 // Which system calls are made, and on which thread.
 import { execFileSync, spawnSync } from 'node:child_process';
-import { once } from 'node:events';
 import * as fs from 'node:fs';
-import type { AddressInfo } from 'node:net';
 import { createServer } from 'node:net';
 import * as path from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { scratchFolder, testFile } from './helpers/files';
 import { runNode } from './helpers/process';
+import { listenOnPort } from './helpers/sockets';
 
 const works = spawnSync('strace', ['-f', 'true']).status === 0;
 const why = works ? '' : ' (SKIPPED: strace is missing, or not allowed to trace)';
@@ -26,13 +25,11 @@ async function trace(
 ): Promise<{ main: string; calls: Traced[] }> {
   const folder = scratchFolder();
   const server = createServer((peer) => peer.resume());
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
+  const port = await listenOnPort(server);
   onTestFinished(() => {
     server.close();
   });
   before?.();
-  const { port } = server.address() as AddressInfo;
   const { code, stderr } = await runNode('send.mjs', [...files, '--port', String(port)], {
     // A file for each thread, so that no line is cut in two by another thread's.
     wrapper: ['strace', '-ff', '-y', '-o', path.join(folder, 'thread')],

@@ -1,41 +1,17 @@
-import { execFileSync } from 'node:child_process';
-import { once } from 'node:events';
-import * as fs from 'node:fs';
-import type { AddressInfo } from 'node:net';
-import * as path from 'node:path';
 import * as tls from 'node:tls';
 import { expect, onTestFinished, test } from 'vitest';
 import { createReadStream, type ReadStream, transfer } from 'zerocopy';
-import { scratchFolder, testFile } from './helpers/files';
+import { testFile } from './helpers/files';
 import { withResolvers } from './helpers/process';
-import { receive } from './helpers/sockets';
-
-/** A certificate that goes with the test. */
-function certificate() {
-  const folder = scratchFolder();
-  const [key, cert] = [path.join(folder, 'key'), path.join(folder, 'cert')];
-  const options = [
-    '-x509',
-    '-newkey',
-    'rsa:2048',
-    '-nodes',
-    '-days',
-    '1',
-    '-subj',
-    '/CN=localhost',
-  ];
-  execFileSync('openssl', ['req', ...options, '-keyout', key, '-out', cert], { stdio: 'ignore' });
-  return { key: fs.readFileSync(key), cert: fs.readFileSync(cert) };
-}
+import { listenOnPort, receive } from './helpers/sockets';
+import { certificate } from './helpers/tls';
 
 async function server(onConnection: (socket: tls.TLSSocket) => void) {
   const server = tls.createServer(certificate(), onConnection);
   onTestFinished(() => {
     server.close();
   });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  return (server.address() as AddressInfo).port;
+  return listenOnPort(server);
 }
 
 test('a TLSSocket encrypts what a transfer sends, in order with other writes', async () => {

@@ -1,5 +1,5 @@
 // Ends of every kind that transfers have: each of them made, fed or read, and gone with the test.
-import { execFileSync, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import * as fs from 'node:fs';
 import { open } from 'node:fs/promises';
@@ -7,7 +7,6 @@ import * as http from 'node:http';
 import type * as net from 'node:net';
 import * as path from 'node:path';
 import { Duplex, PassThrough, Readable, Writable } from 'node:stream';
-import * as tls from 'node:tls';
 import { pathToFileURL } from 'node:url';
 import { pipeSync, type Segment, type Sink, type Source, type TransferOptions } from 'zerocopy';
 import { openFor, procFile } from './copies';
@@ -17,6 +16,7 @@ import { withResolvers } from './process';
 import { onTestFinished } from './scope';
 import { fdOf, link, type SocketKind } from './sockets';
 import { fifo, pipeEnds } from './sources';
+import { secureLink } from './tls';
 
 /** Bytes of each transfer: more than any buffer on the way takes. */
 const LENGTH = 1024 * 1024 + 4097;
@@ -61,37 +61,6 @@ function collect(stream: Readable): Promise<Buffer> {
   })();
   collected.catch(() => {});
   return collected;
-}
-
-let identity: { key: Buffer; cert: Buffer } | undefined;
-
-/** A key and a certificate, made once. */
-function certificate() {
-  if (identity) return identity;
-  const folder = scratchFolder();
-  const [key, cert] = [path.join(folder, 'key'), path.join(folder, 'cert')];
-  const options = '-x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost'.split(' ');
-  execFileSync('openssl', ['req', ...options, '-keyout', key, '-out', cert], { stdio: 'ignore' });
-  identity = { key: fs.readFileSync(key), cert: fs.readFileSync(cert) };
-  return identity;
-}
-
-/** Both ends of a TLS connection. */
-export async function secureLink(): Promise<{ near: tls.TLSSocket; far: tls.TLSSocket }> {
-  const server = tls.createServer({ ...certificate(), allowHalfOpen: true });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as net.AddressInfo;
-  const secured = once(server, 'secureConnection') as Promise<[tls.TLSSocket]>;
-  const near = tls.connect({ host: '127.0.0.1', port, rejectUnauthorized: false });
-  await once(near, 'secureConnect');
-  const [far] = await secured;
-  server.close();
-  for (const socket of [near, far]) {
-    socket.on('error', () => {});
-    atEnd(() => socket.destroy());
-  }
-  return { near, far };
 }
 
 /** Two streams of which each gives what was written to the other. */

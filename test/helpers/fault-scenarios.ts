@@ -8,7 +8,7 @@ import type { Readable, Writable } from 'node:stream';
 import type { Fallback, ReadStream, RelayError, TransferError, TransferResult } from 'zerocopy';
 import { pattern, scratchFolder, type TestFile, testFile } from './files';
 import { type Observed, observe, zerocopy } from './seam';
-import { listen, type SocketKind } from './sockets';
+import { listen, listenOnPort, type SocketKind } from './sockets';
 
 const { transfer, relay, copyFile, createReadStream } = zerocopy;
 
@@ -276,9 +276,7 @@ function answered(answer: () => { answer: Answer; sent: Buffer; length: boolean 
   return async (): Promise<Run> => {
     const { answer: respond, sent, length } = answer();
     const server = http.createServer();
-    server.listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    const { port } = server.address() as net.AddressInfo;
+    const port = await listenOnPort(server);
     return async (begin) => {
       server.removeAllListeners('request');
       const answering = new Promise<Partial<Ended>>((resolve) => {

@@ -3,21 +3,24 @@ import { once } from 'node:events';
 import * as fs from 'node:fs';
 import * as http from 'node:http';
 import * as net from 'node:net';
-import * as path from 'node:path';
 import { expect } from 'vitest';
 import { createReadStream, type FallbackCode, type ReadStream, transfer } from 'zerocopy';
-import { scratchFolder } from './files';
 import { withResolvers } from './process';
 import { onTestFinished } from './scope';
-import { type Link, type SocketKind, shrink } from './sockets';
+import {
+  type Address,
+  type Link,
+  listenOn,
+  listenOnPort,
+  type SocketKind,
+  shrink,
+} from './sockets';
 
 type Options = Exclude<Parameters<typeof fs.createReadStream>[1], string>;
 /** fs.createReadStream, or what stands in for it. */
 export type Open = (file: string, options?: Options) => fs.ReadStream;
 type Response = http.ServerResponse<http.IncomingMessage>;
 export type Handler = (open: Open, request: http.IncomingMessage, response: Response) => void;
-
-export type Address = { host: string; port: number } | { path: string };
 
 /** A server that goes with the test, on `kind`. */
 export async function listenHttp(
@@ -28,16 +31,7 @@ export async function listenHttp(
     server.close();
     server.closeAllConnections();
   });
-  if (kind === 'unix') {
-    const file = path.relative('.', path.join(scratchFolder(), 's'));
-    server.listen(file);
-    await once(server, 'listening');
-    return { server, address: { path: file } };
-  }
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as net.AddressInfo;
-  return { server, address: { host: '127.0.0.1', port } };
+  return { server, address: await listenOn(server, kind) };
 }
 
 export const serve = (
@@ -250,9 +244,8 @@ export function answerOf(wire: Buffer): Answer {
 
 /** The engine's own descriptors are opened with the first transfer: for tests that count them. */
 export async function warmUp(): Promise<void> {
-  const server = net.createServer((peer) => peer.resume()).listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const sink = net.connect((server.address() as net.AddressInfo).port, '127.0.0.1');
+  const server = net.createServer((peer) => peer.resume());
+  const sink = net.connect(await listenOnPort(server), '127.0.0.1');
   await transfer(process.execPath, sink, { length: 16 * 1024 * 1024, endSink: true });
   sink.resume();
   await once(sink, 'close');

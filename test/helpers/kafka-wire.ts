@@ -1,6 +1,5 @@
 // Kafka's protocol by hand, apart from the example's own codec: frames, bodies and record batches
 // that may be as wrong as a test wants them, and answers of which every byte must be accounted for.
-import { once } from 'node:events';
 import * as fs from 'node:fs';
 import { createRequire } from 'node:module';
 import * as net from 'node:net';
@@ -9,6 +8,7 @@ import { pathToFileURL } from 'node:url';
 import { expect, onTestFinished } from 'vitest';
 import { scratchFolder } from './files';
 import { openDescriptors, until } from './process';
+import { listenOnPort } from './sockets';
 
 const load = createRequire(import.meta.url);
 const crc32c = load('kafkajs/src/protocol/recordBatch/crc32C') as (bytes: Buffer) => number;
@@ -543,9 +543,7 @@ export async function openBroker(options: BrokerOptions = {}): Promise<Broker> {
     return closing;
   };
   onTestFinished(close);
-  broker.server.listen(0, '127.0.0.1');
-  await once(broker.server, 'listening');
-  const { port } = broker.server.address() as net.AddressInfo;
+  const port = await listenOnPort(broker.server);
   return { port, folder, lines, connect: (how) => new Client(port, how), close };
 }
 

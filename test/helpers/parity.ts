@@ -12,7 +12,7 @@ import { expect, onTestFinished } from 'vitest';
 import { type Backend, createReadStream, type ReadStream } from 'zerocopy';
 import { pattern, type TestFile, testFile } from './files';
 import { until } from './process';
-import { link, listen, receive, receiveBytes } from './sockets';
+import { link, listen, listenOnPort, receive, receiveBytes } from './sockets';
 
 export type Options = Parameters<typeof fs.createReadStream>[1];
 export type Create = (path: fs.PathLike, options?: Options) => fs.ReadStream;
@@ -244,8 +244,7 @@ async function responseTo(kind: ResponseKind, length: number): Promise<Wire> {
     server.close();
     server.closeAllConnections();
   });
-  const address = await listening(server);
-  const peer = net.connect(address);
+  const peer = net.connect(await listenOnPort(server), '127.0.0.1');
   onTestFinished(() => {
     peer.destroy();
   });
@@ -282,11 +281,6 @@ async function requestTo(kind: RequestKind, length: number): Promise<Wire> {
   });
   sink.once('finish', () => peer.end('HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n'));
   return { sink, peer };
-}
-
-async function listening(server: http.Server): Promise<net.TcpNetConnectOpts> {
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  return { host: '127.0.0.1', port: (server.address() as net.AddressInfo).port };
 }
 
 /** All that a peer gets, without the one header that differs between runs. */

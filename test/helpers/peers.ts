@@ -1,7 +1,7 @@
 // Peers in this process, for programs in others. What a peer does, its port says.
-import { once } from 'node:events';
 import * as net from 'node:net';
 import { until } from './process';
+import { listenOnPort } from './sockets';
 
 const chunk = Buffer.alloc(64 * 1024);
 
@@ -62,9 +62,7 @@ export class Peers {
       behaviours[kind](peer);
     });
     this.#servers.push(server);
-    server.listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    this.ports[kind] = (server.address() as net.AddressInfo).port;
+    this.ports[kind] = await listenOnPort(server);
   }
 
   /** Waits until every connection has come to an end or a reset; fails where one hasn't. */

@@ -2,14 +2,12 @@
 import { once } from 'node:events';
 import * as fs from 'node:fs';
 import * as net from 'node:net';
-import * as path from 'node:path';
 import { expect } from 'vitest';
 import { constants, pipeSync, type RelayError, relay, spliceSync } from 'zerocopy';
 import type { TestedBackend } from './backends';
-import { scratchFolder } from './files';
 import { sleep, withResolvers } from './process';
 import { onTestFinished } from './scope';
-import { fdOf, type SocketKind, shrink, stopReading } from './sockets';
+import { fdOf, listenOn, type SocketKind, shrink, stopReading } from './sockets';
 
 export type RelayResult = Awaited<ReturnType<typeof relay>>;
 
@@ -72,10 +70,7 @@ export async function listenOnce(
   atEnd(() => {
     server.close();
   });
-  const file = path.relative('.', path.join(kind === 'unix' ? scratchFolder() : '.', 's'));
-  if (kind === 'unix') server.listen(file);
-  else server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
+  const address = await listenOn(server, kind);
   const accepted = once(server, 'connection').then(([socket]: net.Socket[]) => {
     server.close();
     atEnd(() => {
@@ -83,10 +78,6 @@ export async function listenOnce(
     });
     return socket as net.Socket;
   });
-  const address: net.NetConnectOpts =
-    kind === 'unix'
-      ? { path: file }
-      : { host: '127.0.0.1', port: (server.address() as net.AddressInfo).port };
   return { server, address, accepted };
 }
 

@@ -60,26 +60,34 @@ function onreadOf(onData: (bytes: Uint8Array) => void) {
   return { onread: { buffer: shared, callback } };
 }
 
+export type Address = { host: string; port: number } | { path: string };
+
+/** Has a server listen, and returns where. */
+export async function listenOn(server: net.Server, kind: SocketKind): Promise<Address> {
+  if (kind === 'tcp') return { host: '127.0.0.1', port: await listenOnPort(server) };
+  const file = path.relative('.', path.join(scratchFolder(), 's')); // which must be short
+  server.listen(file);
+  await once(server, 'listening');
+  return { path: file };
+}
+
+/** The same, on a port of 127.0.0.1. */
+export async function listenOnPort(server: net.Server): Promise<number> {
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return (server.address() as net.AddressInfo).port;
+}
+
+/** A server that goes with the test, and where it listens. */
 export async function listen(
   kind: SocketKind,
   onConnection?: (socket: net.Socket) => void,
-): Promise<{ server: net.Server; address: net.NetConnectOpts }> {
+): Promise<{ server: net.Server; address: Address }> {
   const server = net.createServer({ allowHalfOpen: true }, onConnection);
   onTestFinished(() => {
     server.close();
   });
-  if (kind === 'unix') {
-    const file = path.join(scratchFolder(), 's');
-    server.listen(file);
-    await once(server, 'listening');
-    return { server, address: { path: path.relative('.', file) } };
-  }
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  return {
-    server,
-    address: { host: '127.0.0.1', port: (server.address() as net.AddressInfo).port },
-  };
+  return { server, address: await listenOn(server, kind) };
 }
 
 export function shrink({ sink, peer }: Link, bytes: number): void {

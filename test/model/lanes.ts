@@ -5,7 +5,6 @@ import type * as http from 'node:http';
 import * as net from 'node:net';
 import * as path from 'node:path';
 import { PassThrough, type Writable } from 'node:stream';
-import { secureLink } from '../helpers/endpoints';
 import { scratchFolder } from '../helpers/files';
 import { connectTo, get, serve } from '../helpers/http';
 import { until } from '../helpers/process';
@@ -13,6 +12,7 @@ import { connection, NARROW_BYTES } from '../helpers/relay';
 import { onTestFinished } from '../helpers/scope';
 import { shrink } from '../helpers/sockets';
 import { pipeEnds } from '../helpers/sources';
+import { secureLink } from '../helpers/tls';
 import { FileTarget, Inlet, Outlet, Reader } from './ends';
 import {
   type DuplexLane,
