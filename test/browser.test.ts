@@ -1,17 +1,14 @@
 /// <reference lib="dom" />
 /// <reference lib="dom.iterable" />
 // Chromium loads a page, and a video that it seeks in, from an unmodified express under register.
-import { createHash } from 'node:crypto';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import type { Browser, BrowserContext, Response } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { launchChromium } from './helpers/chromium';
-import { pattern } from './helpers/files';
+import { pattern, sha256 } from './helpers/files';
 import { until } from './helpers/process';
 import { makeSite, type Server, type Site, startServer } from './helpers/servers';
-
-const hash = (content: Uint8Array) => createHash('sha256').update(content).digest('hex');
 
 /** A picture of noise, without compression: 24 bits a pixel. */
 function bitmap(width: number, height: number): Buffer {
@@ -140,12 +137,12 @@ test('a page with pictures, a style and a script', async () => {
 
   const got: Record<string, [number, string]> = {};
   for (const response of responses) {
-    got[nameOf(response)] = [response.status(), hash(await response.body())];
+    got[nameOf(response)] = [response.status(), sha256(await response.body())];
   }
   const { 'blank.html': _, ...wanted } = files;
   expect(responses).toHaveLength(Object.keys(wanted).length);
   expect(got).toEqual(
-    Object.fromEntries(Object.entries(wanted).map(([name, bytes]) => [name, [200, hash(bytes)]])),
+    Object.fromEntries(Object.entries(wanted).map(([name, bytes]) => [name, [200, sha256(bytes)]])),
   );
   expect(await bytesSentNatively()).toEqual(
     Object.values(wanted)
@@ -245,7 +242,7 @@ test('a video that is sought in', async () => {
     expect(range).toBe(`bytes ${start}-${video.length - 1}/${video.length}`);
     const got = Buffer.concat(bytes);
     const at = Number(start);
-    expect(hash(got)).toBe(hash(video.subarray(at, at + got.length)));
+    expect(sha256(got)).toBe(sha256(video.subarray(at, at + got.length)));
     starts.push(at);
     received += got.length;
   }
@@ -299,7 +296,7 @@ test('ranges that a script fetches', async () => {
     bytes.subarray(-100),
     bytes.subarray(1_000_000, 3_000_001),
   ];
-  expect(got).toEqual(parts.map((part) => [206, hash(part)]));
+  expect(got).toEqual(parts.map((part) => [206, sha256(part)]));
   expect(await bytesSentNatively()).toEqual([1, 90, 100, 2_000_001]);
 });
 
@@ -318,7 +315,7 @@ test('downloads', async () => {
     const download = await downloading;
     expect(download.suggestedFilename()).toBe('as.bin');
     const saved = fs.readFileSync(await download.path());
-    expect(hash(saved)).toBe(hash(site.files.get(name) as Buffer));
+    expect(sha256(saved)).toBe(sha256(site.files.get(name) as Buffer));
   }
   const sizes = [...site.files.values()].map(({ length }) => length).filter((size) => size > 0);
   expect(await bytesSentNatively()).toEqual(sizes);

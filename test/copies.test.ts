@@ -1,9 +1,8 @@
 // transfer() from files and gather lists to files. What it shares with copyFile(): copy-both.test.ts.
 import * as fs from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
 import * as path from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { type Segment, transfer } from 'zerocopy';
 import { backends, sizes } from './helpers/backends';
 import {
@@ -12,13 +11,11 @@ import {
   expectCopied,
   expectFailure,
   expectSparseContent,
-  fails,
   GIB,
   isDense,
   isShared,
   MIB,
   newFile,
-  openFor,
   otherFolder,
   positionOf,
   procFile,
@@ -26,15 +23,10 @@ import {
   sparseFile,
   wayBetween,
 } from './helpers/copies';
-import { pattern, scratchFolder, testFile } from './helpers/files';
+import { fails } from './helpers/failures';
+import { handleFor, openFor, pattern, scratchFolder, testFile } from './helpers/files';
 import { mountedImage, whyNoMount } from './helpers/mounts';
 import { openDescriptors, until } from './helpers/process';
-
-const handleOf = async (file: string, flags: string): Promise<FileHandle> => {
-  const handle = await open(file, flags);
-  onTestFinished(() => handle.close());
-  return handle;
-};
 
 /** What a file holds after `bytes` were written to it at `at`. */
 function written(before: Buffer, bytes: Buffer, at: number): Buffer {
@@ -58,7 +50,7 @@ describe.each(backends)('%s', (backend) => {
       file.path,
       pathToFileURL(file.path),
       openFor(file.path, 'r'),
-      await handleOf(file.path, 'r'),
+      await handleFor(file.path, 'r'),
     ];
     for (const source of sources) {
       const folder = scratchFolder();
@@ -68,7 +60,7 @@ describe.each(backends)('%s', (backend) => {
         byPath,
         pathToFileURL(byUrl),
         openFor(byDescriptor, 'w'),
-        await handleOf(byHandle, 'w'),
+        await handleFor(byHandle, 'w'),
       ];
       for (const sink of sinks) {
         expectCopied(await transfer(source, sink, { backend }), backend, 100_003);
@@ -153,7 +145,7 @@ describe.each(backends)('%s', (backend) => {
   test('a sink that is not open for writing', async () => {
     const file = testFile(50_001);
     const sink = testFile(1000);
-    const sinks = [openFor(sink.path, 'r'), await handleOf(sink.path, 'r')];
+    const sinks = [openFor(sink.path, 'r'), await handleFor(sink.path, 'r')];
     const options = { backend, sinkOffset: 3 };
     const errors = [
       await fails(transfer(file.path, sink.path, { backend, sinkFlags: 'r' })),
@@ -177,7 +169,7 @@ describe.each(backends)('%s', (backend) => {
   test("the sink's own position is used, and moved, as by write(2)", async () => {
     const file = testFile(100_003);
     const sink = testFile(10);
-    const handle = await handleOf(sink.path, 'r+');
+    const handle = await handleFor(sink.path, 'r+');
     await handle.write('123');
     for (const given of [handle, handle.fd]) {
       const at = positionOf(handle.fd);
@@ -204,7 +196,7 @@ describe.each(backends)('%s', (backend) => {
 
   test("the source's own position is neither used nor moved", async () => {
     const file = testFile(100_003);
-    const handle = await handleOf(file.path, 'r');
+    const handle = await handleFor(file.path, 'r');
     await handle.read(Buffer.alloc(7), 0, 7);
     for (const source of [handle, handle.fd, [{ file: handle }]]) {
       const sink = newFile();
@@ -367,7 +359,7 @@ describe.each(backends)('%s: a gather list', (backend) => {
       memory.subarray(3, 10),
       { file: openFor(file.path, 'r'), offset: 100_001 },
       { file: file.path, length: 0 },
-      { file: await handleOf(file.path, 'r'), length: 1 },
+      { file: await handleFor(file.path, 'r'), length: 1 },
       memory,
     ];
     const wanted = Buffer.concat([

@@ -15,7 +15,6 @@ import {
   expectContent,
   expectCopied,
   expectFailure,
-  fails,
   GIB,
   isDense,
   MIB,
@@ -23,6 +22,7 @@ import {
   otherFolder,
   roomyFolder,
 } from './helpers/copies';
+import { fails } from './helpers/failures';
 import { pattern, scratchFolder, testFile } from './helpers/files';
 import { mountedImage, whyNoMount } from './helpers/mounts';
 import { openDescriptors, until, warmers } from './helpers/process';

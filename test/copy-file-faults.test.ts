@@ -10,13 +10,11 @@ import { copyFile, TransferError } from 'zerocopy';
 import { backends, type TestedBackend } from './helpers/backends';
 import {
   allocated,
-  asNobody,
   copyInChild,
   denseFile,
   expectContent,
   expectCopied,
   expectFailure,
-  fails,
   GIB,
   isDense,
   MIB,
@@ -24,13 +22,15 @@ import {
   roomyFolder,
   wayBetween,
 } from './helpers/copies';
+import { fails } from './helpers/failures';
 import { pattern, scratchFolder, testFile } from './helpers/files';
+import { asNobody } from './helpers/limits';
 import { mountedImage, whyNoMount } from './helpers/mounts';
 import { openDescriptors, until } from './helpers/process';
+import { whyNotRoot } from './helpers/skips';
 
 const noMount = whyNoMount();
-const isRoot = process.getuid?.() === 0;
-const needsRoot = isRoot ? '' : ' (SKIPPED: needs root, to be somebody else)';
+const needsRoot = whyNotRoot('to be somebody else');
 
 /**
  * A sink that was there before is not removed: it has what was copied, and nothing of what it was.
@@ -229,7 +229,7 @@ describe.each(backends)('%s', (backend) => {
     });
 
     // Not the one of the system: its mode would be changed, were this to go wrong.
-    test.skipIf(!isRoot)(`a device takes the bytes, and keeps its mode${needsRoot}`, async () => {
+    test.skipIf(needsRoot)(`a device takes the bytes, and keeps its mode${needsRoot}`, async () => {
       const device = path.join(scratchFolder(), 'null');
       execFileSync('mknod', ['-m', '666', device, 'c', '1', '3']);
       const options = { backend: backend === 'stream' ? backend : ('auto' as const) };
@@ -284,7 +284,7 @@ describe.each(backends)('%s', (backend) => {
     const copied = (source: string, sink: string) =>
       copyInChild('copyFile', source, sink, { backend }, asNobody);
 
-    test.skipIf(!isRoot)(
+    test.skipIf(needsRoot)(
       `a file that may be read, to a folder of its own${needsRoot}`,
       async () => {
         const folder = folderOfNobody();
@@ -302,7 +302,7 @@ describe.each(backends)('%s', (backend) => {
       },
     );
 
-    test.skipIf(!isRoot)(`a source that may not be read${needsRoot}`, async () => {
+    test.skipIf(needsRoot)(`a source that may not be read${needsRoot}`, async () => {
       const folder = folderOfNobody();
       const file = testFile(1000, folder);
       fs.chmodSync(file.path, 0o600);
@@ -312,7 +312,7 @@ describe.each(backends)('%s', (backend) => {
       expect(fs.existsSync(sink)).toBe(false);
     });
 
-    test.skipIf(!isRoot)(`a sink that may not be written to, or made${needsRoot}`, async () => {
+    test.skipIf(needsRoot)(`a sink that may not be written to, or made${needsRoot}`, async () => {
       const folder = folderOfNobody();
       const file = testFile(1000, folder);
       const sink = { path: path.join(folder, 'sink'), content: pattern(500) };
@@ -327,7 +327,7 @@ describe.each(backends)('%s', (backend) => {
       expect(fs.readdirSync(folder).sort()).toEqual(['1000-bytes', 'sink']);
     });
 
-    test.skipIf(!isRoot)(`a read-only sink of its own${needsRoot}`, async () => {
+    test.skipIf(needsRoot)(`a read-only sink of its own${needsRoot}`, async () => {
       const folder = folderOfNobody();
       const file = testFile(1000, folder);
       const sink = { path: path.join(folder, 'sink'), content: pattern(500) };

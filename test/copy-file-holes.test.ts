@@ -9,7 +9,6 @@ import {
   allocated,
   expectCopied,
   expectSparseContent,
-  fails,
   GIB,
   MIB,
   newFile,
@@ -19,6 +18,7 @@ import {
   sparseFile,
   wayBetween,
 } from './helpers/copies';
+import { fails } from './helpers/failures';
 import { scratchFolder, testFile } from './helpers/files';
 import { mountedImage, whyNoMount } from './helpers/mounts';
 import { until } from './helpers/process';

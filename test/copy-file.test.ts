@@ -11,7 +11,6 @@ import {
   expectContent,
   expectCopied,
   expectFailure,
-  fails,
   isShared,
   MIB,
   newFile,
@@ -19,6 +18,7 @@ import {
   procFile,
   wayBetween,
 } from './helpers/copies';
+import { fails } from './helpers/failures';
 import { pattern, scratchFolder, testFile } from './helpers/files';
 import { freeBytes, mountedImage, whyNoMount } from './helpers/mounts';
 

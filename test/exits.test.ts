@@ -1,5 +1,4 @@
 // Processes that end at every stage of a transfer, in every way.
-import { spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import { createRequire } from 'node:module';
 import * as path from 'node:path';
@@ -8,6 +7,7 @@ import { denseFile } from './helpers/copies';
 import { scratchRoot } from './helpers/files';
 import { Peers } from './helpers/peers';
 import { runNode } from './helpers/process';
+import { whyNoStrace } from './helpers/skips';
 
 const { stagesOf } = createRequire(import.meta.url)('./programs/stages.cjs') as {
   stagesOf: Record<string, string[]>;
@@ -28,11 +28,10 @@ const LIMIT_MS = 20_000;
 
 // Makes any file a cold one, and its disk slow.
 const COLD = [
-  'strace',
   ...['-f', '-qq', '-o', '/dev/null', '-e', 'trace=preadv2,readahead'],
   ...['-e', 'inject=preadv2:error=EAGAIN', '-e', 'inject=readahead:delay_enter=1000000'],
 ];
-const traces = spawnSync(COLD[0] ?? '', [...COLD.slice(1), 'true']).status === 0;
+const why = whyNoStrace(...COLD);
 
 const MIB = 1024 * 1024;
 const root = fs.mkdtempSync(path.join(scratchRoot, 'exits-'));
@@ -84,10 +83,9 @@ describe.each(Object.keys(stagesOf))('%s', (kind) => {
     everyWay(`${kind}/${stage}`),
   );
 
-  const why = traces ? '' : ' (SKIPPED: strace is missing, or not allowed to trace)';
-  test.skipIf(!traces).each(stages.filter((stage) => stage === 'warming'))(
+  test.skipIf(why).each(stages.filter((stage) => stage === 'warming'))(
     `%s: a process that ends${why}`,
-    (stage) => everyWay(`${kind}/${stage}`, COLD),
+    (stage) => everyWay(`${kind}/${stage}`, ['strace', ...COLD]),
   );
 });
 

@@ -1,14 +1,13 @@
 // Why not native: each reason, provoked.
-import { spawnSync } from 'node:child_process';
 import * as net from 'node:net';
 import { expect, test } from 'vitest';
 import { transfer } from 'zerocopy';
 import { testFile } from './helpers/files';
 import { runNode } from './helpers/process';
+import { whyNoStrace } from './helpers/skips';
 import { link, receive } from './helpers/sockets';
 
-const injects = spawnSync('strace', ['-f', '-e', 'inject=sync:error=EIO', 'true']).status === 0;
-const why = injects ? '' : ' (SKIPPED: strace is missing, or not allowed to trace)';
+const why = whyNoStrace('-f', '-e', 'inject=sync:error=EIO');
 
 /** Transfers a file while strace makes the system calls of `rule` fail. */
 async function send(file: string, rule: string) {
@@ -21,7 +20,7 @@ async function send(file: string, rule: string) {
 
 const nameInNode = (errno: string) => (errno === 'EOPNOTSUPP' ? 'ENOTSUP' : errno);
 
-test.skipIf(!injects).each([
+test.skipIf(why).each([
   ['ENOSYS', 'seccomp, gVisor'],
   ['EPERM', 'seccomp'],
   ['EINVAL', 'a file system without splice_read'],
@@ -37,7 +36,7 @@ test.skipIf(!injects).each([
   });
 });
 
-test.skipIf(!injects)(`sendfile that fails midway is an error${why}`, async () => {
+test.skipIf(why)(`sendfile that fails midway is an error${why}`, async () => {
   const { code, stderr } = await send(testFile(30_000_000).path, 'sendfile:error=EIO:when=4+');
   expect(code).toBe(1);
   expect(stderr).toMatch(/code: 'EIO'/);
@@ -45,7 +44,7 @@ test.skipIf(!injects)(`sendfile that fails midway is an error${why}`, async () =
   expect(stderr).toMatch(/transferred: [1-9]\d+/);
 });
 
-test.skipIf(!injects)(`without openat2, preadv2, cachestat, readahead${why}`, async () => {
+test.skipIf(why)(`without openat2, preadv2, cachestat, readahead${why}`, async () => {
   for (const errno of ['ENOSYS', 'EPERM']) {
     const rule = `openat2,preadv2,?cachestat,readahead:error=${errno}`;
     const { report, stderr } = await send(testFile(5_000_000).path, rule);
@@ -54,7 +53,7 @@ test.skipIf(!injects)(`without openat2, preadv2, cachestat, readahead${why}`, as
   }
 });
 
-test.skipIf(!injects)(`interrupted system calls are made again${why}`, async () => {
+test.skipIf(why)(`interrupted system calls are made again${why}`, async () => {
   const rule = 'sendfile,preadv2:error=EINTR:when=1+3';
   const { report } = await send(testFile(5_000_000).path, rule);
   expect(report).toMatchObject({ transferred: 5_000_000, backend: 'sendfile', right: true });

@@ -5,6 +5,7 @@ import type * as net from 'node:net';
 import { describe, expect, test, vi } from 'vitest';
 import { TransferError, transfer } from 'zerocopy';
 import { backends, counted, type TestedBackend } from './helpers/backends';
+import { fails } from './helpers/failures';
 import { pattern, testFile } from './helpers/files';
 import { openDescriptors, sleep, threads, until, warmers } from './helpers/process';
 import { hasSanitizers, noMeasuring } from './helpers/sanitizers';
@@ -13,12 +14,6 @@ import { type Link, link, receive, receiveBytes } from './helpers/sockets';
 const MIB = 1024 * 1024;
 /** Far more than the buffers of both ends take. */
 const LARGE = 8 * MIB;
-
-const fails = (promise: Promise<unknown>): Promise<TransferError> =>
-  promise.then(
-    () => expect.unreachable('the transfer should have failed'),
-    (error) => error,
-  );
 
 /** A link whose peer has to read for the transfer to come on. */
 async function narrowLink(): Promise<Link> {

@@ -1,16 +1,19 @@
 import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
-import { expect, onTestFinished, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { transfer } from 'zerocopy';
 import { pattern, scratchFolder, testFile } from './helpers/files';
+import { asNobody } from './helpers/limits';
+import { mounted } from './helpers/mounts';
 import { runNode, until, warmers } from './helpers/process';
+import { whyNotRoot } from './helpers/skips';
 import { link, receive } from './helpers/sockets';
 
 const MIB = 1024 * 1024;
 const SIZES = [0, 1000, 40_000, 3 * MIB];
-const isRoot = process.getuid?.() === 0;
-const needsRoot = isRoot ? '' : ' (SKIPPED: needs root, to mount)';
+const noMount = whyNotRoot('to mount');
+const needsRoot = whyNotRoot('to become another user');
 
 /** Transfers files of several sizes; and once resident, they need no warmers. */
 async function transfersFrom(folder: string) {
@@ -39,25 +42,15 @@ async function transfersFrom(folder: string) {
   expect(passes).toBeGreaterThan(0);
 }
 
-function mounted(type: string, options: (folder: string) => string): string {
-  const folder = scratchFolder();
-  const target = path.join(folder, 'mounted');
-  for (const name of ['mounted', 'lower', 'upper', 'work']) fs.mkdirSync(path.join(folder, name));
-  execFileSync('mount', ['-t', type, '-o', options(folder), type, target]);
-  onTestFinished(() => {
-    execFileSync('umount', ['-l', target]);
-  });
-  return target;
-}
-
-test.skipIf(!isRoot)(`tmpfs${needsRoot}`, async () => {
-  await transfersFrom(mounted('tmpfs', () => 'size=16m'));
+test.skipIf(noMount)(`tmpfs${noMount}`, async () => {
+  await transfersFrom(mounted('tmpfs', 'size=16m'));
 });
 
-test.skipIf(!isRoot)(`overlayfs${needsRoot}`, async () => {
-  await transfersFrom(
-    mounted('overlay', (f) => `lowerdir=${f}/lower,upperdir=${f}/upper,workdir=${f}/work`),
-  );
+test.skipIf(noMount)(`overlayfs${noMount}`, async () => {
+  const folder = scratchFolder();
+  for (const name of ['lower', 'upper', 'work']) fs.mkdirSync(path.join(folder, name));
+  const layers = `lowerdir=${folder}/lower,upperdir=${folder}/upper,workdir=${folder}/work`;
+  await transfersFrom(mounted('overlay', layers));
 });
 
 test('the disk of this repository', () => transfersFrom(scratchFolder()));
@@ -85,14 +78,14 @@ test('a small file that is not resident', async () => {
   expect((await received).equals(file.content)).toBe(true);
 });
 
-test.skipIf(!isRoot)(`a file of another user${needsRoot}`, async () => {
+test.skipIf(needsRoot)(`a file of another user${needsRoot}`, async () => {
   const folder = scratchFolder();
   const file = testFile(2 * MIB, folder);
   fs.chmodSync(folder, 0o755);
-  const user = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups'];
   // Who may pass is on the disk too: the first to ask opens the file on a warmer.
-  execFileSync(user[0] ?? '', [...user.slice(1), 'head', '-c', '1', file.path]);
-  const { code, stdout, stderr } = await runNode('send.mjs', [file.path], { wrapper: user });
+  const [command = '', ...rest] = [...asNobody, 'head', '-c', '1', file.path];
+  execFileSync(command, rest);
+  const { code, stdout, stderr } = await runNode('send.mjs', [file.path], { wrapper: asNobody });
   expect(stderr).toBe('');
   expect(code).toBe(0);
   const report = JSON.parse(stdout);

@@ -1,10 +1,10 @@
 // Unmodified apps serve the same with `--import zerocopy/register` as without it, and natively.
-import { createHash } from 'node:crypto';
 import * as fs from 'node:fs';
 import * as http from 'node:http';
 import * as path from 'node:path';
 import { brotliDecompressSync, gunzipSync, inflateSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { sha256 } from './helpers/files';
 import {
   type Answer,
   comparable,
@@ -18,8 +18,6 @@ import {
   sizes,
   startServer,
 } from './helpers/servers';
-
-const hash = (content: Uint8Array) => createHash('sha256').update(content).digest('hex');
 
 let site: Site;
 beforeAll(() => {
@@ -123,7 +121,7 @@ describe.each(apps)(
         const { status, headers, body, streams } = await ask(both, `${prefix}${size}.bin`);
         expect(status).toBe(200);
         expect(headers['content-length']).toBe(String(size));
-        expect(hash(body)).toBe(hash(content));
+        expect(sha256(body)).toBe(sha256(content));
         expectNative(streams, size);
       });
 
@@ -139,10 +137,10 @@ describe.each(apps)(
         });
         const content = contentOf(MIDDLE);
         if (!ranges.answers) {
-          expect({ status, hash: hash(body) }).toEqual({ status: 200, hash: hash(content) });
+          expect({ status, hash: sha256(body) }).toEqual({ status: 200, hash: sha256(content) });
         } else if (!misses.includes(range)) {
-          const part = hash(content.subarray(start, end));
-          expect({ status, hash: hash(body) }).toEqual({ status: 206, hash: part });
+          const part = sha256(content.subarray(start, end));
+          expect({ status, hash: sha256(body) }).toEqual({ status: 206, hash: part });
           expect(headers['content-range']).toBe(`bytes ${start}-${end - 1}/${content.length}`);
         }
         expectNative(streams, body.length);
@@ -172,7 +170,7 @@ describe.each(apps)(
           expect(known.body).toHaveLength(0);
         }
         const other = await ask(both, url, { headers: { 'if-none-match': '"other"' } });
-        expect(hash(other.body)).toBe(hash(contentOf(MIDDLE)));
+        expect(sha256(other.body)).toBe(sha256(contentOf(MIDDLE)));
         expectNative(other.streams, other.body.length);
 
         if (date === undefined) return expect(notModified.date).toBe(false);
@@ -185,13 +183,13 @@ describe.each(apps)(
         const url = `${prefix}${MIDDLE}`;
         const { headers } = await ask(both, url);
         const range = 'bytes=10-40000';
-        const whole = { status: 200, hash: hash(contentOf(MIDDLE)) };
-        const part = { status: 206, hash: hash(contentOf(MIDDLE).subarray(10, 40_001)) };
+        const whole = { status: 200, hash: sha256(contentOf(MIDDLE)) };
+        const part = { status: 206, hash: sha256(contentOf(MIDDLE).subarray(10, 40_001)) };
         const of = async (validator: string) => {
           const options = { headers: { range, 'if-range': validator } };
           const { status, body, streams } = await ask(both, url, options);
           expectNative(streams, body.length);
-          return { status, hash: hash(body) };
+          return { status, hash: sha256(body) };
         };
         const date = headers['last-modified'] ?? 'Thu, 01 Jan 2026 00:00:00 GMT';
         expect(await of(date)).toEqual(ranges.answers ? part : whole);
@@ -236,10 +234,10 @@ describe.each(apps)(
       const got = await Promise.all(
         names.map(async (name) => {
           const response = await fetch(`${both.ours.origin}/${name}`);
-          return [response.status, name, hash(Buffer.from(await response.arrayBuffer()))];
+          return [response.status, name, sha256(Buffer.from(await response.arrayBuffer()))];
         }),
       );
-      expect(got).toEqual(names.map((name) => [200, name, hash(contentOf(name))]));
+      expect(got).toEqual(names.map((name) => [200, name, sha256(contentOf(name))]));
       const streams = (await both.ours.streams()).filter(({ bytesRead }) => bytesRead > 0);
       expect(streams).toHaveLength(names.length - 2); // without the empty ones
       for (const { backend } of streams) expect(['read', 'sendfile']).toContain(backend);
@@ -252,7 +250,7 @@ describe.each(apps)(
       for (let round = 0; round < 4; round++) {
         for (const [name, content] of site.files) {
           const { status, body } = await request(both.ours, `/${name}`, { agent });
-          expect({ status, hash: hash(body) }).toEqual({ status: 200, hash: hash(content) });
+          expect({ status, hash: sha256(body) }).toEqual({ status: 200, hash: sha256(content) });
         }
       }
       agent.destroy();
@@ -265,7 +263,7 @@ describe.each(apps)(
     test('by curl: several URLs on one connection', async () => {
       const urls = [...site.files.keys()].map((name) => `${both.ours.origin}/${name}`);
       const got = await curl('--fail', ...urls);
-      expect(hash(got)).toBe(hash(Buffer.concat([...site.files.values()])));
+      expect(sha256(got)).toBe(sha256(Buffer.concat([...site.files.values()])));
       const connects = await curl('--fail', '-w', '\n%{num_connects} %{http_code}\n', ...urls);
       const ends = connects.toString('latin1').match(/\n[01] [0-9]{3}\n/g);
       expect(ends).toEqual(urls.map((_, i) => (i === 0 ? '\n1 200\n' : '\n0 200\n')));
@@ -280,10 +278,10 @@ describe.each(apps)(
       expect(head).toMatch(/^HTTP\/1\.1 200 OK\r\n/);
       expect(head).toMatch(new RegExp(`^content-length: ${3 * 1024 * 1024}\r$`, 'im'));
       const range = ranges.answers ? contentOf(BIG).subarray(10, 2_000_000) : contentOf(BIG);
-      expect(hash(await curl('--range', '10-1999999', url))).toBe(hash(range));
+      expect(sha256(await curl('--range', '10-1999999', url))).toBe(sha256(range));
       const all = await curl('-I', url, '--next', '--range', '10-1999999', url, '--next', url);
       const bodies = all.subarray(all.indexOf('\r\n\r\n') + 4);
-      expect(hash(bodies)).toBe(hash(Buffer.concat([range, contentOf(BIG)])));
+      expect(sha256(bodies)).toBe(sha256(Buffer.concat([range, contentOf(BIG)])));
       const native = (await both.ours.streams()).filter(({ backend }) => backend === 'sendfile');
       expect(native).toHaveLength(3);
     });
@@ -300,7 +298,7 @@ describe('express with a session and cookies', () => {
     const sid = cookies[1]?.split(';')[0];
     const second = await request(both.ours, `/${MIDDLE}`, { headers: { cookie: sid } });
     expect(second.headers['set-cookie']).toEqual(['views=2; Path=/']);
-    for (const { body } of [first, second]) expect(hash(body)).toBe(hash(contentOf(MIDDLE)));
+    for (const { body } of [first, second]) expect(sha256(body)).toBe(sha256(contentOf(MIDDLE)));
     const streams = await both.ours.streams();
     expect(streams.map(({ backend }) => backend)).toEqual(['sendfile', 'sendfile']);
   });
@@ -328,7 +326,7 @@ describe('express with compression', () => {
       expect(status).toBe(200);
       const compressed = encoding !== 'identity' && size >= 1024;
       expect(headers['content-encoding']).toBe(compressed ? encoding : undefined);
-      expect(hash(compressed ? decode(body) : body)).toBe(hash(text(size)));
+      expect(sha256(compressed ? decode(body) : body)).toBe(sha256(text(size)));
       expect(streams).toMatchObject([
         { bytesRead: size, backend: 'stream', fallback: { code: 'SINK_OVERRIDDEN', at: 0 } },
       ]);

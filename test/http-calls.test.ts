@@ -1,5 +1,4 @@
 // Which system calls an answer takes, and that none of them waits for the client's acknowledgement.
-import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import * as fs from 'node:fs';
 import * as http from 'node:http';
@@ -9,18 +8,17 @@ import { createReadStream, transfer } from 'zerocopy';
 import { scratchFolder, type TestFile, testFile } from './helpers/files';
 import { requestTo, serve } from './helpers/http';
 import { runNode, until } from './helpers/process';
+import { whyNoStrace } from './helpers/skips';
+import { receive } from './helpers/sockets';
 
-const works = spawnSync('strace', ['-f', 'true']).status === 0;
-const why = works ? '' : ' (SKIPPED: strace is missing, or not allowed to trace)';
+const why = whyNoStrace('-f');
 
 const WRITING = /^(write|writev|sendto|sendmsg|sendmmsg|sendfile|splice|setsockopt)\(/;
 
 async function ask(options: http.RequestOptions): Promise<Buffer> {
   const request = http.get(options);
   const [response] = (await once(request, 'response')) as [http.IncomingMessage];
-  const chunks: Buffer[] = [];
-  for await (const chunk of response) chunks.push(chunk as Buffer);
-  return Buffer.concat(chunks);
+  return receive(response);
 }
 
 /** The calls that write to the connection over which a traced server answers `target`. */
@@ -59,7 +57,7 @@ async function callsFor(file: TestFile, query: string): Promise<string[]> {
 
 const nameOf = (call: string) => call.slice(0, call.indexOf('('));
 
-describe.skipIf(!works).each([
+describe.skipIf(why).each([
   ['createReadStream', ''],
   ['transfer', 'transfer'],
 ])('%s', (_name, way) => {

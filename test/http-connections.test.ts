@@ -21,6 +21,7 @@ import {
   warmUp,
 } from './helpers/http';
 import { openDescriptors, sleep, until } from './helpers/process';
+import { receive } from './helpers/sockets';
 
 beforeAll(warmUp);
 
@@ -31,9 +32,7 @@ async function ask(options: http.RequestOptions) {
   const request = http.get(options);
   const [response] = (await once(request, 'response')) as [http.IncomingMessage];
   const { localPort } = response.socket;
-  const chunks: Buffer[] = [];
-  for await (const chunk of response) chunks.push(chunk as Buffer);
-  return { localPort, response, body: Buffer.concat(chunks) };
+  return { localPort, response, body: await receive(response) };
 }
 
 test('1,000 answers on one connection', async () => {

@@ -8,7 +8,7 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import { createReadStream, type ReadStream, type TransferResult, transfer } from 'zerocopy';
 import { type TestFile, testFile } from './helpers/files';
 import { expectFallback, expectSame } from './helpers/http';
-import { listenOnPort } from './helpers/sockets';
+import { listenOnPort, receive } from './helpers/sockets';
 import { certificate } from './helpers/tls';
 
 async function portOf(server: Server): Promise<number> {
@@ -16,12 +16,6 @@ async function portOf(server: Server): Promise<number> {
     server.close();
   });
   return listenOnPort(server);
-}
-
-async function bodyOf(source: AsyncIterable<Buffer>): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  for await (const chunk of source) chunks.push(chunk);
-  return Buffer.concat(chunks);
 }
 
 type Response = ServerResponse | http2.Http2ServerResponse;
@@ -56,7 +50,7 @@ describe('https', () => {
       const options = { host: '127.0.0.1', port, path: target, rejectUnauthorized: false };
       const request = https.get({ ...options, agent: false });
       const [response] = (await once(request, 'response')) as [IncomingMessage];
-      return bodyOf(response);
+      return receive(response);
     };
     expectSame(await get('/stream'), file.content);
     expectFallback(streams[0], 'TLS');
@@ -71,7 +65,7 @@ describe('https', () => {
     const file = testFile(300_000);
     const bodies: Buffer[] = [];
     const server = https.createServer(certificate(), async (request, response) => {
-      bodies.push(await bodyOf(request));
+      bodies.push(await receive(request));
       response.end();
     });
     const port = await portOf(server);
@@ -106,7 +100,7 @@ describe.each(['h2', 'h2c'])('%s', (kind) => {
     const scheme = kind === 'h2c' ? 'http' : 'https';
     const client = http2.connect(`${scheme}://127.0.0.1:${port}`, { rejectUnauthorized: false });
     onTestFinished(() => client.close());
-    const get = (target: string) => bodyOf(client.request({ ':path': target }).end());
+    const get = (target: string) => receive(client.request({ ':path': target }).end());
     expectSame(await get('/stream'), file.content);
     expectFallback(streams[0], 'SINK_TYPE');
     expectSame(await get('/transfer'), file.content);

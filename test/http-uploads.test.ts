@@ -16,7 +16,7 @@ import {
   serve,
 } from './helpers/http';
 import { openDescriptors, until } from './helpers/process';
-import { type Address, listenOnPort, type SocketKind } from './helpers/sockets';
+import { type Address, listenOnPort, receive, type SocketKind } from './helpers/sockets';
 
 /** A server that answers each request with what it was sent. */
 const echo = (kind: SocketKind) =>
@@ -36,9 +36,7 @@ const echo = (kind: SocketKind) =>
 
 async function answerTo(request: http.ClientRequest) {
   const [response] = (await once(request, 'response')) as [http.IncomingMessage];
-  const chunks: Buffer[] = [];
-  for await (const chunk of response) chunks.push(chunk as Buffer);
-  return { headers: response.headers, body: Buffer.concat(chunks) };
+  return { headers: response.headers, body: await receive(response) };
 }
 
 /** What arrives at a server that is not HTTP's, and never answers. */

@@ -19,6 +19,7 @@ import {
 } from './helpers/kafka';
 import { sleep, until } from './helpers/process';
 import { foreignEnvironment } from './helpers/sanitizers';
+import { whyNoStrace } from './helpers/skips';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
@@ -550,10 +551,9 @@ describe('main.mjs', () => {
   });
 });
 
-const works = spawnSync('strace', ['-D', '-f', 'true']).status === 0;
-const why = works ? '' : ' (SKIPPED: strace is missing, or not allowed to trace)';
+const why = whyNoStrace('-D', '-f');
 
-test.skipIf(!works)(`no record of a large fetch is read or written${why}`, async () => {
+test.skipIf(why)(`no record of a large fetch is read or written${why}`, async () => {
   const folder = scratchFolder();
   // With -D the broker is the child, strace is not. A file for each thread.
   const wrapper = ['strace', '-D', '-ff', '-o', path.join(folder, 'thread')];

@@ -6,8 +6,9 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import { type TransferError, transfer } from 'zerocopy';
 import { backends } from './helpers/backends';
 import { testFile } from './helpers/files';
-import { isRoot, type KindReport, openFolder, tell } from './helpers/limits';
+import { type KindReport, openFolder, tell } from './helpers/limits';
 import { hasSanitizers } from './helpers/sanitizers';
+import { whyNotRoot } from './helpers/skips';
 import { link, receive } from './helpers/sockets';
 
 const MIB = 1024 * 1024;
@@ -88,10 +89,10 @@ const V1 = '/sys/fs/cgroup/memory';
 const V2 = ['/sys/fs/cgroup', '/sys/fs/cgroup/unified'];
 
 function whyNoGroup(): string {
-  if (!isRoot) return ' (SKIPPED: needs root, to make a control group)';
   if (hasSanitizers)
     return ' (SKIPPED: sanitizers alone take more than the control group may have)';
-  return groupRoot() === undefined ? ' (SKIPPED: needs control groups for memory)' : '';
+  if (groupRoot() === undefined) return ' (SKIPPED: needs control groups for memory)';
+  return whyNotRoot('to make a control group');
 }
 
 function groupRoot(): string | undefined {

@@ -6,14 +6,14 @@ import {
   asUser,
   expectRight,
   freshUser,
-  isRoot,
   type KindReport,
   openFolder,
   tell,
   usualBackends,
 } from './helpers/limits';
+import { whyNotRoot } from './helpers/skips';
 
-const needsRoot = isRoot ? '' : ' (SKIPPED: needs root, to be a user who runs nothing else)';
+const needsRoot = whyNotRoot('to be a user who runs nothing else');
 const REFUSED = 'pthread_create EAGAIN';
 
 interface Stage {
@@ -69,16 +69,19 @@ function expectThreads({ capabilities, threads }: Stage, movers: number, warmers
   );
 }
 
-test.skipIf(!isRoot)(`a user who may have no more threads, and then may${needsRoot}`, async () => {
-  const { before, scarce, free } = await run(['nproc', '0'], asUser(freshUser()));
-  expect(before).toMatchObject({ native: true, movers: 2 }); // as far as is known
-  expect(before.reason).toBeUndefined();
-  expectStreams(scarce);
-  expectUsual(free);
-  expectThreads(free, 2, true);
-});
+test.skipIf(needsRoot)(
+  `a user who may have no more threads, and then may${needsRoot}`,
+  async () => {
+    const { before, scarce, free } = await run(['nproc', '0'], asUser(freshUser()));
+    expect(before).toMatchObject({ native: true, movers: 2 }); // as far as is known
+    expect(before.reason).toBeUndefined();
+    expectStreams(scarce);
+    expectUsual(free);
+    expectThreads(free, 2, true);
+  },
+);
 
-test.skipIf(!isRoot)(
+test.skipIf(needsRoot)(
   `a user who may have one more thread: one mover, which does all of it${needsRoot}`,
   async () => {
     const { scarce, free } = await run(['nproc', '1'], asUser(freshUser()));
@@ -94,7 +97,7 @@ test.skipIf(!isRoot)(
   },
 );
 
-test.skipIf(!isRoot)(
+test.skipIf(needsRoot)(
   `a user who may have two more: two movers, and no warmer${needsRoot}`,
   async () => {
     const { scarce, free } = await run(['nproc', '2'], asUser(freshUser()));

@@ -1,17 +1,16 @@
 // Under load: an unmodified server whose files register has go natively.
 import { execFile } from 'node:child_process';
-import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import * as fs from 'node:fs';
 import * as http from 'node:http';
 import * as path from 'node:path';
 import { promisify } from 'node:util';
 import { beforeAll, expect, test } from 'vitest';
+import { sha256 } from './helpers/files';
 import { until } from './helpers/process';
 import { foreignEnvironment } from './helpers/sanitizers';
 import { makeSite, request, type Server, type Site, sizes, startServer } from './helpers/servers';
 
-const hash = (content: Uint8Array) => createHash('sha256').update(content).digest('hex');
 const run = promisify(execFile);
 
 const MIDDLE = `${64 * 1024 + 1}.bin`;
@@ -48,13 +47,13 @@ test('wrk for 30 s, and clients that look at what they get', { timeout: 90_000 }
     const wrk = run('wrk', [...args, `${server.origin}/${MIDDLE}`], { env: foreignEnvironment() });
     const agent = new http.Agent({ keepAlive: true, maxSockets: 8 });
     const names = [...site.files.keys()];
-    const hashes = new Map([...site.files].map(([name, content]) => [name, hash(content)]));
+    const hashes = new Map([...site.files].map(([name, content]) => [name, sha256(content)]));
     let right = 0;
     const client = async (first: number) => {
       for (let i = first; i < 1000; i += 8) {
         const name = names[i % names.length] as string;
         const { status, body } = await request(server, `/${name}`, { agent });
-        expect({ name, status, hash: hash(body) }).toEqual({
+        expect({ name, status, hash: sha256(body) }).toEqual({
           name,
           status: 200,
           hash: hashes.get(name),

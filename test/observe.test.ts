@@ -321,9 +321,7 @@ describe('createReadStream', () => {
     const [response] = (await once(http.get(requestTo(address)), 'response')) as [
       http.IncomingMessage,
     ];
-    const chunks: Buffer[] = [];
-    for await (const chunk of response) chunks.push(chunk);
-    expect(Buffer.concat(chunks).equals(content)).toBe(true);
+    expect((await receive(response)).equals(content)).toBe(true);
     await until(() => stats().underWay === before.underWay, 'it has ended');
     expect(all).toMatchObject([
       {

@@ -261,9 +261,7 @@ describe('the sink is destroyed, pipe: ours closes the file, which fs leaks', ()
       async ({ sink, stream, file }, run) => {
         sink.destroy();
         await closed(sink);
-        const chunks: Buffer[] = [];
-        for await (const chunk of stream) chunks.push(chunk);
-        noteTail(run, Buffer.concat(chunks), file.content);
+        noteTail(run, await receive(stream), file.content);
       },
     ],
   ];

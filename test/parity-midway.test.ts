@@ -90,9 +90,7 @@ describe('the sink gets the whole file', () => {
       async ({ stream, file }, run) => {
         const other = run.watch(new PassThrough(), 'other');
         stream.pipe(other);
-        const chunks: Buffer[] = [];
-        for await (const chunk of other) chunks.push(chunk);
-        noteTail(run, 'other', Buffer.concat(chunks), file);
+        noteTail(run, 'other', await receive(other), file);
       },
     ],
     [

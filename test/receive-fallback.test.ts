@@ -120,7 +120,7 @@ describe('SOURCE_PARSED: bodies that HTTP frames', () => {
     for (let at = 0; at < body.length; at += 70_001) request.write(body.subarray(at, at + 70_001));
     request.end();
     const [response] = (await once(request, 'response')) as [http.IncomingMessage];
-    return JSON.parse((await receive(response as never)).toString());
+    return JSON.parse((await receive(response)).toString());
   }
 
   test.each([
@@ -329,7 +329,7 @@ test('a socket → an HTTP message', async () => {
   writer.end(content);
   const request = http.get({ host: '127.0.0.1', port, agent: false });
   const [response] = (await once(request, 'response')) as [http.IncomingMessage];
-  expect((await receive(response as never)).equals(content)).toBe(true);
+  expect((await receive(response)).equals(content)).toBe(true);
   byStreams((await results[0]) as TransferResult, 'SINK_TYPE', 300_000);
 });
 

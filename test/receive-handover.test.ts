@@ -294,11 +294,7 @@ describe.each(backends)('%s', (backend) => {
     writer.write(content.subarray(0, 100_000));
     await sleep(20);
     const piped = source.pipe(new PassThrough());
-    const follows = (async () => {
-      const chunks: Buffer[] = [];
-      for await (const chunk of piped) chunks.push(chunk as Buffer);
-      return Buffer.concat(chunks);
-    })();
+    const follows = receive(piped);
     writer.end(content.subarray(100_000));
     expectSpliced(await body, backend, 300_000);
     expect((await follows).equals(content.subarray(300_000))).toBe(true);

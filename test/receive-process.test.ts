@@ -1,16 +1,15 @@
 // What is to be seen of a whole process: its system calls, its user's limits.
-import { spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { expect, test } from 'vitest';
 import { scratchFolder } from './helpers/files';
+import { asNobody } from './helpers/limits';
 import { runNode } from './helpers/process';
+import { whyNoStrace, whyNotRoot } from './helpers/skips';
 
 const MIB = 1024 * 1024;
-const isRoot = process.getuid?.() === 0;
-const needsRoot = isRoot ? '' : ' (SKIPPED: needs root, to become another user)';
-const works = spawnSync('strace', ['-f', 'true']).status === 0;
-const why = works ? '' : ' (SKIPPED: strace is missing, or not allowed to trace)';
+const needsRoot = whyNotRoot('to become another user');
+const why = whyNoStrace('-f');
 
 interface Report {
   backend: string;
@@ -29,7 +28,7 @@ async function run(args: string[], wrapper: string[] = []): Promise<Report> {
   return JSON.parse(stdout);
 }
 
-test.skipIf(!works).each([
+test.skipIf(why).each([
   ['to the end', []],
   ['by length', ['--length', String(20 * MIB)]],
 ])(`%s: not a byte of the body is read by anybody${why}`, async (_how, extra) => {
@@ -72,16 +71,15 @@ test.skipIf(!works).each([
   expect(sunk.filter(({ thread }) => thread === main)).toEqual([]);
 });
 
-test.skipIf(!isRoot)(
+test.skipIf(needsRoot)(
   `a user beyond pipe-user-pages-soft: tiny pipes, and all of it natively${needsRoot}`,
   async () => {
     const folder = scratchFolder();
     fs.chownSync(folder, 65534, 65534);
     const target = path.join(folder, 'target');
-    const user = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups'];
     for (const extra of [[], ['--length', String(3 * MIB + 1)]]) {
       const args = [target, '--bytes', String(5 * MIB + 3), '--crowded', ...extra];
-      const report = await run(args, user);
+      const report = await run(args, asNobody);
       // Two pages, or one: what is left to him.
       expect(report.pipeBytes).toBeLessThanOrEqual(2 * 4096);
       const transferred = extra.length ? 3 * MIB + 1 : 5 * MIB + 3;

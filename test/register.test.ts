@@ -1,15 +1,12 @@
-import { createHash } from 'node:crypto';
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { binary } from './helpers/binary';
-import { scratchFolder, testFile } from './helpers/files';
+import { scratchFolder, sha256, testFile } from './helpers/files';
 import { runNode } from './helpers/process';
 
 type Options = Parameters<typeof runNode>[2];
-
-const sha256 = (content: Uint8Array) => createHash('sha256').update(content).digest('hex');
 
 const IMPORT = ['--import', 'zerocopy/register'];
 
@@ -166,7 +163,7 @@ describe('with graceful-fs, loaded in this order', () => {
 });
 
 const mockable = Number.parseInt(process.versions.node, 10) < 26;
-const unlessMockable = mockable ? '' : ' (skipped: mock-fs 5.5 does not load on Node 26)';
+const unlessMockable = mockable ? '' : ' (SKIPPED: mock-fs 5.5 does not load on Node 26)';
 
 describe.skipIf(!mockable)(`with mock-fs, loaded in this order${unlessMockable}`, () => {
   test.each(['register,load', 'load,register', 'register,load,mock', 'load,mock,register'])(

@@ -1,16 +1,16 @@
 // Which system calls are made, and on which thread.
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import { createServer } from 'node:net';
 import * as path from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { scratchFolder, testFile } from './helpers/files';
 import { runNode } from './helpers/process';
+import { whyNoStrace, whyNotRoot } from './helpers/skips';
 import { listenOnPort } from './helpers/sockets';
 
-const works = spawnSync('strace', ['-f', 'true']).status === 0;
-const why = works ? '' : ' (SKIPPED: strace is missing, or not allowed to trace)';
-const traced = test.skipIf(!works);
+const why = whyNoStrace('-f');
+const traced = test.skipIf(why);
 
 interface Traced {
   thread: string;
@@ -78,10 +78,9 @@ traced(`a tiny file: one read that can't block${why}`, async () => {
   expect(calls[2]?.line).toContain('RWF_NOWAIT');
 });
 
-const mayDrop = process.getuid?.() === 0 && fs.existsSync('/proc/sys/vm/drop_caches');
-const whyNot = mayDrop ? why : ' (SKIPPED: needs root, to drop the caches)';
+const whyNot = why || whyNotRoot('to drop the caches');
 
-test.skipIf(!works || !mayDrop)(
+test.skipIf(whyNot)(
   `nothing that needs the disk is opened or read on the JavaScript thread${whyNot}`,
   async () => {
     const files = [testFile(1000).path, testFile(40_000).path, testFile(5 * 1024 * 1024).path];

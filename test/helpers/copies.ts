@@ -8,8 +8,10 @@ import * as zerocopy from 'zerocopy';
 import { type Backend, copyFileRangeSync, TransferError, type TransferResult } from 'zerocopy';
 import type { TestedBackend } from './backends';
 import { pattern, scratchFolder, type TestFile } from './files';
+import { mounted } from './mounts';
 import { runNode } from './process';
 import { onTestFinished } from './scope';
+import { isRoot } from './skips';
 
 export const MIB = 1024 * 1024;
 export const GIB = 1024 * MIB;
@@ -45,13 +47,6 @@ export function expectCopied(
   }
 }
 
-/** The error of a promise that has to fail. */
-export const fails = (promise: Promise<unknown>): Promise<TransferError> =>
-  promise.then(
-    () => expect.unreachable('it should have failed'),
-    (error) => error,
-  );
-
 /** It failed, with all that a TransferError has to tell. */
 export function expectFailure(error: TransferError, backend: TestedBackend, code: string): void {
   expect({ code: error.code, error }).toMatchObject({ code }); // shows what it was instead
@@ -79,27 +74,9 @@ export function positionOf(fd: number): number {
   return Number(/^pos:\s*(\d+)$/m.exec(info)?.[1]);
 }
 
-/** A descriptor that goes with the test. */
-export function openFor(file: string, flags: string): number {
-  const fd = fs.openSync(file, flags);
-  onTestFinished(() => fs.closeSync(fd));
-  return fd;
-}
-
-/** Runs `mount` on a folder of the test's, for its time. */
-function mounted(type: string, options: string): string {
-  const target = path.join(scratchFolder(), 'mounted');
-  fs.mkdirSync(target);
-  execFileSync('mount', ['-t', type, '-o', options, type, target]);
-  onTestFinished(() => {
-    execFileSync('umount', ['-l', target]);
-  });
-  return target;
-}
-
 /** A folder where GiBs come and go without a disk, if we may mount one; else one on the disk. */
 export function roomyFolder(): string {
-  return process.getuid?.() === 0 ? mounted('tmpfs', 'size=4g') : scratchFolder();
+  return isRoot ? mounted('tmpfs', 'size=4g') : scratchFolder();
 }
 
 /** A folder of a file system (tmpfs) that is not that of `scratchFolder()` (a disk). */
@@ -274,9 +251,6 @@ export async function copyInChild(
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
   return JSON.parse(stdout);
 }
-
-/** Runs a program as nobody. */
-export const asNobody = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups'];
 
 /** Whether a file shares every extent that it has with another one. */
 export function isShared(file: string): boolean {

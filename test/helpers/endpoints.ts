@@ -2,19 +2,18 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import * as fs from 'node:fs';
-import { open } from 'node:fs/promises';
 import * as http from 'node:http';
 import type * as net from 'node:net';
 import * as path from 'node:path';
 import { Duplex, PassThrough, Readable, Writable } from 'node:stream';
 import { pathToFileURL } from 'node:url';
 import { pipeSync, type Segment, type Sink, type Source, type TransferOptions } from 'zerocopy';
-import { openFor, procFile } from './copies';
-import { pattern, scratchFolder, testFile } from './files';
+import { procFile } from './copies';
+import { handleFor, openFor, pattern, scratchFolder, testFile } from './files';
 import { requestTo, serve } from './http';
 import { withResolvers } from './process';
 import { onTestFinished } from './scope';
-import { fdOf, link, type SocketKind } from './sockets';
+import { fdOf, link, receive, type SocketKind } from './sockets';
 import { fifo, pipeEnds } from './sources';
 import { secureLink } from './tls';
 
@@ -54,11 +53,7 @@ function run(command: string, args: string[], stdio: ('pipe' | 'ignore')[]) {
 
 /** What comes of a stream until its end. Where nobody asks for it, nobody hears how it fails. */
 function collect(stream: Readable): Promise<Buffer> {
-  const collected = (async () => {
-    const chunks: Buffer[] = [];
-    for await (const chunk of stream) chunks.push(chunk as Buffer);
-    return Buffer.concat(chunks);
-  })();
+  const collected = receive(stream);
   collected.catch(() => {});
   return collected;
 }
@@ -91,12 +86,6 @@ function fileSink(sink: (file: string) => Sink | Promise<Sink>, options: Transfe
   };
 }
 
-async function handleOf(file: string, flags: string) {
-  const handle = await open(file, flags);
-  onTestFinished(() => handle.close());
-  return handle;
-}
-
 export const sources: Record<string, Variants<SourceEnd>> = {
   file: {
     path: () => {
@@ -113,7 +102,7 @@ export const sources: Record<string, Variants<SourceEnd>> = {
     },
     FileHandle: async () => {
       const { path: file, content } = testFile(LENGTH);
-      return { source: await handleOf(file, 'r'), content };
+      return { source: await handleFor(file, 'r'), content };
     },
   },
   'gather list': {
@@ -242,7 +231,7 @@ export const sinks: Record<string, Variants<SinkEnd>> = {
     path: fileSink((file) => file),
     URL: fileSink((file) => pathToFileURL(file)),
     descriptor: fileSink((file) => openFor(file, 'w')),
-    FileHandle: fileSink((file) => handleOf(file, 'w')),
+    FileHandle: fileSink((file) => handleFor(file, 'w')),
   },
   'file opened with O_APPEND': {
     path: fileSink((file) => file, { sinkFlags: 'a' }),

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { onTestFinished } from './scope';
@@ -35,3 +36,19 @@ export function testFile(length: number, folder = scratchFolder()): TestFile {
   fs.writeFileSync(file, content);
   return { path: file, content };
 }
+
+/** A descriptor that goes with the test. */
+export function openFor(file: string, flags: string): number {
+  const fd = fs.openSync(file, flags);
+  onTestFinished(() => fs.closeSync(fd));
+  return fd;
+}
+
+/** The same, as a FileHandle. */
+export async function handleFor(file: string, flags: string): Promise<fs.promises.FileHandle> {
+  const handle = await fs.promises.open(file, flags);
+  onTestFinished(() => handle.close());
+  return handle;
+}
+
+export const sha256 = (content: Uint8Array) => createHash('sha256').update(content).digest('hex');

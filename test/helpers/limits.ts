@@ -8,8 +8,6 @@ import { tinyBackend } from './backends';
 import { scratchFolder } from './files';
 import { runNode } from './process';
 
-export const isRoot = process.getuid?.() === 0;
-
 /** How one kind of transfer went (test/programs/kinds.mjs). */
 export interface KindReport {
   transferred: number;
@@ -72,6 +70,8 @@ export function openFolder(): string {
 export function asUser(uid: number): string[] {
   return ['setpriv', `--reuid=${uid}`, `--regid=${uid}`, '--clear-groups'];
 }
+
+export const asNobody = asUser(65_534);
 
 let lastUser = 200_000 + (process.pid % 50_000) * 10;
 

@@ -2,9 +2,10 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
-import { onTestFinished } from 'vitest';
 import { scratchFolder } from './files';
 import { sleep } from './process';
+import { onTestFinished } from './scope';
+import { isRoot, whyNotRoot } from './skips';
 
 export type FileSystem = 'ext4' | 'xfs' | 'btrfs';
 
@@ -22,10 +23,21 @@ const MOUNT_WAIT_MS = 2000;
 
 /** Why images of a type can't be mounted here: to be put into the name of a test that is skipped. */
 export function whyNoMount(type: FileSystem = 'ext4'): string {
-  if (process.getuid?.() !== 0) return ' (SKIPPED: needs root, to mount)';
+  if (!isRoot) return whyNotRoot('to mount');
   if (!fs.existsSync('/dev/loop-control')) return ' (SKIPPED: needs loop devices)';
   if (spawnSync(`mkfs.${type}`, ['-V']).error) return ` (SKIPPED: needs mkfs.${type})`;
   return '';
+}
+
+/** Mounts what needs no image, for the time of the test, and returns where. */
+export function mounted(type: string, options: string): string {
+  const target = path.join(scratchFolder(), 'mounted');
+  fs.mkdirSync(target);
+  execFileSync('mount', ['-t', type, '-o', options, type, target]);
+  onTestFinished(() => {
+    execFileSync('umount', ['-l', target]);
+  });
+  return target;
 }
 
 /**

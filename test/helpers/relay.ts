@@ -5,6 +5,7 @@ import * as net from 'node:net';
 import { expect } from 'vitest';
 import { constants, pipeSync, type RelayError, relay, spliceSync } from 'zerocopy';
 import type { TestedBackend } from './backends';
+import { errorOf } from './failures';
 import { sleep, withResolvers } from './process';
 import { onTestFinished } from './scope';
 import { fdOf, listenOn, type SocketKind, shrink, stopReading } from './sockets';
@@ -163,11 +164,8 @@ export function expectRelayed(
   }
 }
 
-export const fails = (promise: Promise<unknown>): Promise<RelayError> =>
-  promise.then(
-    () => expect.unreachable('the relay should have failed'),
-    (error) => error,
-  );
+/** The error of a relay that has to fail. */
+export const fails = errorOf<RelayError>;
 
 /** The engine opens its own descriptors with the first relay: for tests that count them. */
 export async function warmUp(): Promise<void> {

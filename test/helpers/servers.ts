@@ -8,6 +8,7 @@ import { pathToFileURL } from 'node:url';
 import { expect } from 'vitest';
 import { pattern, scratchRoot } from './files';
 import { foreignEnvironment } from './sanitizers';
+import { receive } from './sockets';
 
 /** What became of a stream that a server has read a file by. */
 export interface Served {
@@ -108,10 +109,9 @@ export async function request(
   });
   asked.end();
   const [response] = (await once(asked, 'response')) as [http.IncomingMessage];
-  const chunks: Buffer[] = [];
-  for await (const chunk of response) chunks.push(chunk as Buffer);
+  const body = await receive(response);
   const { statusCode: status = 0, rawHeaders } = response;
-  return { status, rawHeaders, headers: response.headers, body: Buffer.concat(chunks) };
+  return { status, rawHeaders, headers: response.headers, body };
 }
 
 /** What two servers of the same files must agree on: all but the time of day. */

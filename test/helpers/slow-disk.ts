@@ -11,12 +11,13 @@ import { onTestFinished } from 'vitest';
 import { compile } from '../../bench/lib/compile.mjs';
 import { scratchFolder } from './files';
 import { foreignEnvironment } from './sanitizers';
+import { isRoot, whyNotRoot } from './skips';
 
 const { program, missing } = compile('bench/peers/slow-disk.c', ['-lfuse3']);
 
 /** Why there can be no slow disk: to be put into the name of a test that is skipped. */
 export function whyNoSlowDisk(): string {
-  if (process.getuid?.() !== 0) return ' (SKIPPED: needs root, to mount)';
+  if (!isRoot) return whyNotRoot('to mount');
   if (!fs.existsSync('/dev/fuse')) return ' (SKIPPED: needs /dev/fuse)';
   if (missing) return ` (SKIPPED: needs libfuse3-dev: ${missing})`;
   return '';

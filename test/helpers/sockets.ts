@@ -118,9 +118,9 @@ export async function resetUnseen(socket: net.Socket, peer: net.Socket): Promise
 }
 
 /** All that arrives until the end. */
-export async function receive(peer: net.Socket): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  for await (const chunk of peer) chunks.push(chunk as Buffer);
+export async function receive(source: AsyncIterable<Uint8Array>): Promise<Buffer> {
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of source) chunks.push(chunk);
   return Buffer.concat(chunks);
 }
 

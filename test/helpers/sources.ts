@@ -1,13 +1,14 @@
 // Streams that transfers read from, what writes to them, and what became of their bytes.
 import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
 import * as net from 'node:net';
 import * as path from 'node:path';
 import { expect } from 'vitest';
 import { pipeSync, TransferError, type TransferResult } from 'zerocopy';
 import type { TestedBackend } from './backends';
-import { scratchFolder } from './files';
+import { fails } from './failures';
+import { handleFor, openFor, scratchFolder } from './files';
 import { openDescriptors, until } from './process';
 import { onTestFinished } from './scope';
 import { link, receive, type SocketKind } from './sockets';
@@ -85,22 +86,13 @@ export async function fileTarget(kind: TargetKind, content?: Uint8Array): Promis
   if (content) fs.writeFileSync(file, content);
   if (kind === 'path') return { sink: file, path: file };
   const flags = content ? 'r+' : 'w+';
-  if (kind === 'fd') {
-    const fd = fs.openSync(file, flags);
-    onTestFinished(() => fs.closeSync(fd));
-    return { sink: fd, path: file };
-  }
-  const handle = await open(file, flags);
-  onTestFinished(() => handle.close());
-  return { sink: handle, path: file };
+  if (kind === 'fd') return { sink: openFor(file, flags), path: file };
+  return { sink: await handleFor(file, flags), path: file };
 }
 
-/** The error of a transfer that must fail. */
+/** The error of a transfer that has to fail, once it is under way. */
 export async function failed(promise: Promise<unknown>): Promise<TransferError> {
-  const error = await promise.then(
-    () => expect.unreachable('the transfer should have failed'),
-    (error) => error,
-  );
+  const error = await fails(promise);
   expect(error).toBeInstanceOf(TransferError);
   return error;
 }
