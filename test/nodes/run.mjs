@@ -40,6 +40,8 @@ const QUICK = [
   'relay-http',
   'register',
   'load.test',
+  'loaded-twice',
+  'observe',
   'exits',
   'arguments',
   'calls',
