@@ -39,7 +39,7 @@ const QUICK = [
   'relay.test',
   'relay-http',
   'register',
-  'load.test',
+  'addon',
   'loaded-twice',
   'observe',
   'exits',
