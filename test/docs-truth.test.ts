@@ -74,12 +74,27 @@ describe('docs/api.md', () => {
   });
 });
 
-test('docs/observability.md has the exit codes of `npx zerocopy info`', () => {
+describe('docs/observability.md', () => {
   const rows = readPage('docs/observability.md').tables.flat();
-  const told = rows.flatMap((row) => (row['exit code'] ? [[row['exit code'], row.meaning]] : []));
-  const help = fs.readFileSync('lib/cli.ts', 'utf8').matchAll(/^ {2}(\d) {2}(.*)$/gm);
-  expect(told).toEqual([...help].map(([, code, meaning]) => [code, meaning]));
-  expect(told).toHaveLength(3);
+  const cells = (column: string) => rows.flatMap((row) => row[column]?.split(', ') ?? []);
+
+  test('has every total', () => {
+    expect(cells('field')).toEqual(membersOf('lib/stats.ts', 'Stats'));
+  });
+
+  test('has every property of a trace, and every kind of end', () => {
+    expect(cells('property')).toEqual(membersOf('lib/observe.ts', 'TransferTrace'));
+    const kinds = rows.find(({ property }) => property?.includes('sourceKind'))?.meaning;
+    const told = [...(kinds ?? '').matchAll(/'(\w+)'/g)].map(([, kind]) => kind);
+    expect(told).toEqual(stringsOf('lib/observe.ts', 'EndpointKind'));
+  });
+
+  test('has the exit codes of `npx zerocopy info`', () => {
+    const told = rows.flatMap((row) => (row['exit code'] ? [[row['exit code'], row.meaning]] : []));
+    const help = fs.readFileSync('lib/cli.ts', 'utf8').matchAll(/^ {2}(\d) {2}(.*)$/gm);
+    expect(told).toEqual([...help].map(([, code, meaning]) => [code, meaning]));
+    expect(told).toHaveLength(3);
+  });
 });
 
 test('README.md has every option of transfer(), and no other', () => {
@@ -98,4 +113,13 @@ function membersOf(file: string, name: string): string[] {
     (statement) => ts.isInterfaceDeclaration(statement) && statement.name.text === name,
   ) as ts.InterfaceDeclaration;
   return found.members.map((member) => (member.name as ts.Identifier).text);
+}
+
+/** The members of a union of strings. */
+function stringsOf(file: string, name: string): string[] {
+  const found = parse(file).statements.find(
+    (statement) => ts.isTypeAliasDeclaration(statement) && statement.name.text === name,
+  ) as ts.TypeAliasDeclaration;
+  const { types } = found.type as ts.UnionTypeNode;
+  return types.map((type) => ((type as ts.LiteralTypeNode).literal as ts.StringLiteral).text);
 }
