@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import * as fs from 'node:fs';
 import * as http from 'node:http';
-import type * as net from 'node:net';
+import * as net from 'node:net';
 import * as path from 'node:path';
 import { Duplex, PassThrough, Readable, Writable } from 'node:stream';
 import { pathToFileURL } from 'node:url';
@@ -49,6 +49,13 @@ function run(command: string, args: string[], stdio: ('pipe' | 'ignore')[]) {
   const child = spawn(command, args, { stdio });
   atEnd(() => child.kill('SIGKILL'));
   return child;
+}
+
+/** A program whose stdout is a descriptor, which only it has then. */
+function spawnInto(fd: number, command: string, args: string[]): void {
+  const child = spawn(command, args, { stdio: ['ignore', fd, 'ignore'] });
+  atEnd(() => child.kill('SIGKILL'));
+  fs.closeSync(fd);
 }
 
 /** What comes of a stream until its end. Where nobody asks for it, nobody hears how it fails. */
@@ -130,6 +137,14 @@ export const sources: Record<string, Variants<SourceEnd>> = {
       writer.end(content);
       return { source, content };
     },
+    'net.Socket, as docs/endpoints.md has it': () => {
+      const { path: file, content } = testFile(LENGTH);
+      const { readFd, writeFd } = pipeSync();
+      spawnInto(writeFd, 'cat', [file]);
+      const source = new net.Socket({ fd: readFd });
+      atEnd(() => source.destroy());
+      return { source, content };
+    },
     'path of a FIFO': () => {
       const { path: file, content } = testFile(LENGTH);
       const source = fifo();
@@ -190,9 +205,7 @@ export const sources: Record<string, Variants<SourceEnd>> = {
       const { path: file, content } = testFile(LENGTH);
       const { readFd, writeFd } = pipeSync();
       atEnd(() => fs.closeSync(readFd));
-      const child = spawn('cat', [file], { stdio: ['ignore', writeFd, 'ignore'] });
-      atEnd(() => child.kill('SIGKILL'));
-      fs.closeSync(writeFd);
+      spawnInto(writeFd, 'cat', [file]);
       return { source: readFd, content };
     },
     'of a socket': async () => {

@@ -53,8 +53,8 @@ export async function sourceLink(options: SourceOptions = {}): Promise<SourceLin
 /** Both ends of a pipe(2), as the sockets that Node makes of them; they go with the test. */
 export function pipeEnds(): SourceLink {
   const { readFd, writeFd } = pipeSync();
-  const source = new net.Socket({ fd: readFd, readable: true, writable: false });
-  const writer = new net.Socket({ fd: writeFd, readable: false, writable: true });
+  const source = new net.Socket({ fd: readFd, writable: false });
+  const writer = new net.Socket({ fd: writeFd, readable: false });
   for (const socket of [source, writer]) {
     socket.on('error', () => {});
     onTestFinished(() => {
