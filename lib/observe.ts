@@ -3,10 +3,11 @@
 //
 // While nobody has, nothing is made and no time is taken: all transfers share one Observation.
 import { tracingChannel } from 'node:diagnostics_channel';
+import * as fs from 'node:fs';
 import { IncomingMessage } from 'node:http';
 import * as net from 'node:net';
 import { isFileHandle } from './file';
-import { endpointOf, handleOf, isKernelHandle } from './handle';
+import { handleOf, isKernelHandle } from './handle';
 import { isMessage } from './http';
 import type { Backend, Fallback } from './options';
 import { countBegun, countEnded, countFallback } from './stats';
@@ -121,8 +122,8 @@ export function observe(source: unknown, sink: unknown, sourceKind?: EndpointKin
   return new TracedObservation({
     source,
     sink,
-    sourceKind: sourceKind ?? kindOf(source, 'source'),
-    sinkKind: kindOf(sink, 'sink'),
+    sourceKind: sourceKind ?? kindOf(source),
+    sinkKind: kindOf(sink),
   });
 }
 
@@ -137,18 +138,18 @@ function hasSubscribers(): boolean {
   );
 }
 
-function kindOf(endpoint: unknown, role: 'source' | 'sink'): EndpointKind {
+function kindOf(endpoint: unknown): EndpointKind {
   if (Array.isArray(endpoint)) return 'list';
   const isFile = typeof endpoint !== 'object' || endpoint === null || endpoint instanceof URL;
   if (isFile || isFileHandle(endpoint)) return 'file';
   if (endpoint instanceof IncomingMessage || isMessage(endpoint)) return 'message';
   if ('encrypted' in endpoint && endpoint.encrypted === true) return 'tls';
-  return endpoint instanceof net.Socket ? kindOfSocket(endpoint, role) : 'stream';
+  return endpoint instanceof net.Socket ? kindOfSocket(endpoint) : 'stream';
 }
 
-function kindOfSocket(socket: net.Socket, role: 'source' | 'sink'): EndpointKind {
-  const found = endpointOf(socket, role);
-  if ('kind' in found) return found.kind;
+function kindOfSocket(socket: net.Socket): EndpointKind {
   const handle = handleOf(socket);
-  return handle === null || isKernelHandle(handle) ? 'socket' : 'stream';
+  if (handle !== null && !isKernelHandle(handle)) return 'stream';
+  const { fd = -1 } = handle ?? {};
+  return fd >= 0 && fs.fstatSync(fd).isFIFO() ? 'pipe' : 'socket';
 }

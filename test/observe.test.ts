@@ -433,6 +433,17 @@ describe('subscribers', () => {
   });
 });
 
+test('a pipe is told as one, also where nothing goes natively', async () => {
+  const file = testFile(SIZE).path;
+  const wrapper = ['sh', '-c', '"$@" | wc -c', 'sh'];
+  for (const backend of ['', 'stream']) {
+    const env = { ZEROCOPY_BACKEND: backend };
+    const { stdout, stderr } = await runNode('pipe-kinds.mjs', [file], { env, wrapper });
+    expect(JSON.parse(stderr)).toEqual({ sourceKind: 'file', sinkKind: 'pipe' });
+    expect(Number(stdout)).toBe(SIZE);
+  }
+});
+
 test('a worker has totals and a channel of its own', async () => {
   const file = testFile(SIZE).path;
   const { code, stdout, stderr } = await runNode('worker-stats.mjs', [file, scratchFolder()]);
