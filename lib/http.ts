@@ -12,6 +12,7 @@
 import * as fs from 'node:fs';
 import { ClientRequest, OutgoingMessage } from 'node:http';
 import type { Socket } from 'node:net';
+import * as os from 'node:os';
 import { isSocketError, systemError } from './errors';
 import { because } from './fallback';
 import {
@@ -29,6 +30,8 @@ import { addon, type Completion, type NativeSegments, Outcome } from './native';
 import type { Fallback } from './options';
 import { inTime } from './patience';
 import { closes } from './shared-listener';
+
+const { EPIPE } = os.constants.errno;
 
 type Done = (error?: Error | null) => void;
 
@@ -321,15 +324,14 @@ class FramedTurn implements Turn {
       this.#before += body;
       this.#chunks = [];
       const { outcome } = completion;
-      const end = (bytes: number, truncated = false) => {
-        const value = this.#before + bytes;
-        ended({ ...completion, value, ...(truncated && { outcome: Outcome.truncated }) });
-      };
+      const end = (bytes: number, otherwise?: Partial<Completion>) =>
+        ended({ ...completion, value: this.#before + bytes, ...otherwise });
       if (outcome === Outcome.done) {
         const next = takeSome(pieces);
         if (next.length === 0) return end(0);
-        const stopped = this.#cancelled || this.#moveSome(next, pieces, ended);
-        if (stopped) ended({ ...completion, outcome: Outcome.cancelled, value: this.#before });
+        if (this.#cancelled) return end(0, { outcome: Outcome.cancelled });
+        // The socket has been destroyed since the move before, and nobody has heard of that yet.
+        if (this.#moveSome(next, pieces, ended)) end(0, SOCKET_LOST);
       } else if (chunk && outcome !== Outcome.truncated && !this.#hasLostSink(completion)) {
         // What has begun must be brought to its end, or the client takes the next bytes for it.
         restOf(chunk, within).then(
@@ -337,7 +339,7 @@ class FramedTurn implements Turn {
             this.#turn.putFirst(rest);
             end(chunk.length);
           },
-          () => end(bodyWithin(chunk, within), !this.#turn.isGone),
+          () => end(bodyWithin(chunk, within), this.#turn.isGone ? undefined : TRUNCATED),
         );
       } else {
         end(chunk ? bodyWithin(chunk, within) : 0);
@@ -347,6 +349,8 @@ class FramedTurn implements Turn {
 }
 
 const FRAMED = because('SINK_TYPE', 'HTTP frames what is written to the sink');
+const TRUNCATED = { outcome: Outcome.truncated };
+const SOCKET_LOST = { outcome: Outcome.failed, call: 'sendmsg', errno: EPIPE } as const;
 const CRLF = Buffer.from('\r\n');
 
 function head(length: number): Buffer {

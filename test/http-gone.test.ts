@@ -1,7 +1,9 @@
 // Clients that go away: before, while and after a file is sent to them.
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import * as fs from 'node:fs';
 import * as http from 'node:http';
+import type * as net from 'node:net';
 import { pipeline } from 'node:stream';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { createReadStream, type ReadStream, type TransferError, transfer } from 'zerocopy';
@@ -189,6 +191,28 @@ describe.each(framings)('%s', (framing) => {
     expect(error.transferred).toBeLessThan(SIZE);
     await until(() => openDescriptors() === descriptors, 'descriptors are back');
   });
+});
+
+test('destroyed between two moves of a chunked answer, before anybody hears of it', async () => {
+  const MOVE = 8 * 1024 * 1024; // MAX_FRAMED_BYTES of lib/http.ts
+  const file = testFile(SIZE);
+  const sent = withResolvers<Promise<TransferError>>();
+  const { address } = await serve((_request, response) => {
+    sent.resolve(transfer(file.path, response).catch((error) => error));
+    // In a timer: between here and 'close' comes what the engine has to tell.
+    setTimeout(() => {
+      const socket = response.socket as net.Socket;
+      const end = Date.now() + 10_000;
+      while (socket.bytesWritten < MOVE && Date.now() < end);
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 100); // it has been posted by now
+      socket.destroy();
+    }, 0);
+  });
+  const { port } = address as { port: number };
+  const curl = spawn('curl', ['-s', '-o', '/dev/null', `http://127.0.0.1:${port}/`]);
+  const code = 'ERR_STREAM_PREMATURE_CLOSE';
+  expect(await sent.promise).toMatchObject({ code, transferred: MOVE, backend: 'sendfile' });
+  await once(curl, 'exit');
 });
 
 describe('an answer whose connection has gone, even if Node tells it nothing, is no sink', () => {
