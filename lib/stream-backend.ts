@@ -195,6 +195,8 @@ export class Pump {
         this.#end({ error: source.errored, side: 'source' });
       } else if (source.readableEnded) this.#end({});
       else if (source.destroyed) this.#end({ error: prematureClose(), side: 'source' });
+      // The only sign of the end that readable-stream 3 gives, and packages that are built on it.
+      else if (source.readable === false) this.#end({});
       return false;
     }
     let chunk = bytesOf(taken, source.readableEncoding);
