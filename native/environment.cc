@@ -138,8 +138,10 @@ int Environment::hold(UniqueFd fd, const FileFacts& facts, bool share) {
   const FileSystem system = Mounts::instance().of(facts.device);
   held.file = std::make_shared<const File>(std::move(fd), facts.device, system);
   held.inode = inode;
-  held.shared = share;
-  if (share) descriptors_[inode] = number;
+  // Not where a server or a process tells which files are the same: some give two one number. Nor
+  // could what is opened once more be closed here then, without waiting for them.
+  held.shared = share && system != FileSystem::served;
+  if (held.shared) descriptors_[inode] = number;
   return number;
 }
 

@@ -17,20 +17,21 @@ namespace {
 constexpr std::string_view kSeparator = " - ";  // before the type
 constexpr size_t kDeviceField = 2;
 
-// Those of which it is known. Any other is taken for served: that costs time, never more.
+// Those of which it is known. Any other is taken for served: that costs time, never more. So is
+// bcachefs, whose snapshots have the device and the inode numbers of what they are of.
 FileSystem file_system_of(std::string_view type) {
   static const std::unordered_set<std::string_view>& memory =
       *new std::unordered_set<std::string_view>{"tmpfs", "ramfs", "devtmpfs", "rootfs"};
   static const std::unordered_set<std::string_view>& disk =
       *new std::unordered_set<std::string_view>{
-          "ext2",     "ext3",    "ext4",       "xfs",       "btrfs",       "f2fs",    "zfs",
-          "bcachefs", "jfs",     "nilfs2",     "reiserfs",  "vfat",        "msdos",   "exfat",
-          "ntfs3",    "hfs",     "hfsplus",    "iso9660",   "udf",         "ubifs",   "jffs2",
-          "squashfs", "erofs",   "cramfs",     "romfs",     "overlay",     "aufs",    "proc",
-          "sysfs",    "devpts",  "cgroup",     "cgroup2",   "cpuset",      "mqueue",  "hugetlbfs",
-          "debugfs",  "tracefs", "securityfs", "selinuxfs", "smackfs",     "pstore",  "efivarfs",
-          "configfs", "bpf",     "autofs",     "nsfs",      "binfmt_misc", "fusectl", "rpc_pipefs",
-          "nfsd",     "resctrl"};
+          "ext2",    "ext3",       "ext4",      "xfs",         "btrfs",   "f2fs",       "zfs",
+          "jfs",     "nilfs2",     "reiserfs",  "vfat",        "msdos",   "exfat",      "ntfs3",
+          "hfs",     "hfsplus",    "iso9660",   "udf",         "ubifs",   "jffs2",      "squashfs",
+          "erofs",   "cramfs",     "romfs",     "overlay",     "aufs",    "proc",       "sysfs",
+          "devpts",  "cgroup",     "cgroup2",   "cpuset",      "mqueue",  "hugetlbfs",  "debugfs",
+          "tracefs", "securityfs", "selinuxfs", "smackfs",     "pstore",  "efivarfs",   "configfs",
+          "bpf",     "autofs",     "nsfs",      "binfmt_misc", "fusectl", "rpc_pipefs", "nfsd",
+          "resctrl"};
   if (memory.count(type)) return FileSystem::memory;
   return disk.count(type) ? FileSystem::disk : FileSystem::served;
 }

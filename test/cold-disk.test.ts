@@ -206,6 +206,18 @@ const table: [kind: string, flags: Flag[], waits: Waits][] = [
 ];
 
 onDisk(`calls that never return${why}`, () => {
+  test('flush, of a file that is open already and is opened once more', async () => {
+    const disk = await SlowDisk.mount({ files: 1, flags: ['keep-cache'] });
+    const program = await Program.start(disk);
+    await disk.delay('read', 'never');
+    await program.ask('start', 'socket', disk.paths(1));
+    await disk.until(({ read }) => read.waiting > 0);
+    await disk.delay('flush', 'never');
+    await program.ask('start', 'socket', disk.paths(1));
+    await disk.until(({ open }) => open.total === 2 && open.waiting === 0);
+    await expectOthersGoOn(program);
+  });
+
   test.each(table)('%s %j: %j', async (kind, flags, waits) => {
     const CALLS = 6;
     const disk = await SlowDisk.mount({ files: 200, flags });
@@ -300,8 +312,12 @@ onDisk(`writes that never return${why}`, () => {
 });
 
 onDisk.each(backends)(`a slow disk that answers, %s${why}`, (backend) => {
-  test('each file has its own bytes', async () => {
-    const disk = await SlowDisk.mount({ files: 24 });
+  const same: [string, Flag[]][] = [
+    ['', []],
+    [', though all have one inode number', ['one-inode']],
+  ];
+  test.each(same)('each file has its own bytes%s', async (_name, flags) => {
+    const disk = await SlowDisk.mount({ files: 24, flags });
     const program = await Program.start(disk);
     await disk.delay('read', 15);
     const sent = await Promise.all(

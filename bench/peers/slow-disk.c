@@ -2,6 +2,7 @@
 // a dead one.
 //
 //   slow-disk MOUNTPOINT FILES SIZE [keep-cache] [direct-io] [cache-names] [interruptible]
+//             [one-inode]
 //
 // Mounts itself at MOUNTPOINT, prints {"mounted":MOUNTPOINT}, and goes with its standard input. It
 // has FILES files of SIZE bytes, "0", "1", ..., each with bytes of its own, and what is created
@@ -12,8 +13,8 @@
 //   direct-io      nothing comes into the page cache
 //   cache-names    the kernel asks for a name and for attributes only once
 //   interruptible  who is killed while it waits gets an error at once, as with NFS; without this
-//   the
-//                  kernel lets it go only where it waits for a page of the page cache
+//                  the kernel lets it go only where it waits for a page of the page cache
+//   one-inode      stat() tells the same inode number of all files
 //
 // It answers each line that comes in with a line of JSON:
 //
@@ -84,7 +85,7 @@ struct created {
 
 static long files;
 static off_t file_size;
-static int keep_cache, direct_io, interruptible;
+static int keep_cache, direct_io, interruptible, one_inode;
 static double name_seconds;
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;  // guards what follows
@@ -121,7 +122,7 @@ static void fill(char* bytes, uint32_t file, off_t offset, size_t count) {
 
 static int attributes(fuse_ino_t file, struct stat* status) {
   memset(status, 0, sizeof *status);
-  status->st_ino = file;
+  status->st_ino = one_inode ? FUSE_ROOT_ID + 1 : file;
   status->st_nlink = 1;
   status->st_blksize = 4096;
   if (file == FUSE_ROOT_ID) {
@@ -513,7 +514,7 @@ int main(int argc, char** argv) {
   if (argc < 4) {
     fprintf(stderr,
             "usage: slow-disk MOUNTPOINT FILES SIZE [keep-cache] [direct-io] [cache-names] "
-            "[interruptible]\n");
+            "[interruptible] [one-inode]\n");
     return 2;
   }
   files = atol(argv[2]);
@@ -522,6 +523,7 @@ int main(int argc, char** argv) {
     if (strcmp(argv[i], "keep-cache") == 0) keep_cache = 1;
     if (strcmp(argv[i], "direct-io") == 0) direct_io = 1;
     if (strcmp(argv[i], "interruptible") == 0) interruptible = 1;
+    if (strcmp(argv[i], "one-inode") == 0) one_inode = 1;
     if (strcmp(argv[i], "cache-names") == 0) name_seconds = LONG_SECONDS;
   }
   pthread_condattr_t attributes;

@@ -40,7 +40,7 @@ export type Operation =
 
 export type Counts = Record<Operation, { waiting: number; most: number; total: number }>;
 
-export type Flag = 'keep-cache' | 'direct-io' | 'cache-names' | 'interruptible';
+export type Flag = 'keep-cache' | 'direct-io' | 'cache-names' | 'interruptible' | 'one-inode';
 
 interface SlowDiskOptions {
   files?: number;
