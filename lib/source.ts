@@ -91,10 +91,10 @@ export function parseSource(
 ): ParsedSource {
   if (Array.isArray(source)) {
     if (offset !== undefined || length !== undefined) {
-      const name = offset === undefined ? 'length' : 'offset';
-      throw valueError(`options.${name}`, 'belongs in the segments of a gather list', offset);
+      const [name, given] = offset === undefined ? ['length', length] : ['offset', offset];
+      throw valueError(`options.${name}`, 'belongs in the segments of a gather list', given);
     }
-    return { kind: 'list', single: false, parts: source.map(parseSegment) };
+    return { kind: 'list', single: false, parts: Array.from(source, parseSegment) };
   }
   if (isReadable(source)) {
     if (offset !== undefined) throw valueError('options.offset', 'needs a file as source', offset);

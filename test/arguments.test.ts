@@ -17,7 +17,7 @@ const call = transfer as (...args: unknown[]) => Promise<unknown>;
 async function refused(
   source: unknown,
   options: unknown,
-  error: { code: string; name?: string; syscall?: string },
+  error: { code: string; name?: string; syscall?: string; message?: unknown },
 ) {
   const { sink, peer } = await link();
   const descriptors = openDescriptors();
@@ -58,6 +58,7 @@ describe.each(backends)('%s', (backend) => {
     ['a huge descriptor', 2 ** 31, range],
     ['NaN', Number.NaN, range],
     ['a list of a string', ['/etc/passwd'], type],
+    ['a list with a hole', [new Uint8Array(3)].concat(new Array(1)), type],
     ['a list of null', [null], type],
     ['a list of a list', [[]], type],
     ['a segment without a file', [{ offset: 3 }], type],
@@ -95,8 +96,10 @@ describe.each(backends)('%s', (backend) => {
   });
 
   test('offset and length with a gather list', async () => {
-    await refused([new Uint8Array(3)], { backend, offset: 1 }, value);
-    await refused([new Uint8Array(3)], { backend, length: 1 }, value);
+    for (const options of [{ offset: 17 }, { length: 17 }]) {
+      const message = expect.stringMatching(/Received 17$/);
+      await refused([new Uint8Array(3)], { backend, ...options }, { ...value, message });
+    }
   });
 
   test.each([
