@@ -1,5 +1,6 @@
 // The bare system calls: one call each, no retries but for EINTR, EAGAIN handed on like any error.
 import * as fs from 'node:fs';
+import * as os from 'node:os';
 import { isMainThread } from 'node:worker_threads';
 import { systemError } from './errors';
 import { addon, type CallArguments, type CallKind, type Native } from './native';
@@ -117,7 +118,7 @@ export async function pipe(): Promise<Pipe> {
 
 /** As {@link pipe}. */
 export function pipeSync(): Pipe {
-  const native = required();
+  const native = required('pipe2');
   const ends = new Int32Array(2);
   check(native.pipe(ends, !isMainThread), 'pipe2');
   const [readFd = -1, writeFd = -1] = ends;
@@ -155,11 +156,13 @@ const SYSCALL_NAMES: Record<CallKind, string> = {
 /** Async, so that bad arguments are rejections like every other error. */
 async function run(kind: CallKind, args: () => CallArguments): Promise<number> {
   const valid = args();
-  return check(await required().call(kind, valid), SYSCALL_NAMES[kind]);
+  const syscall = SYSCALL_NAMES[kind];
+  return check(await required(syscall).call(kind, valid), syscall);
 }
 
 function runSync(kind: CallKind, args: CallArguments): number {
-  return check(required().callSync(kind, args), SYSCALL_NAMES[kind]);
+  const syscall = SYSCALL_NAMES[kind];
+  return check(required(syscall).callSync(kind, args), syscall);
 }
 
 function check(result: number, syscall: string): number {
@@ -168,10 +171,12 @@ function check(result: number, syscall: string): number {
 }
 
 /** Without the addon the calls are what they are on a kernel that lacks them. */
-function required(): Native {
+function required(syscall: string): Native {
   if (addon.native) return addon.native;
-  throw Object.assign(new Error(`ENOSYS: no native backend: ${addon.reason}`), {
+  throw Object.assign(new Error(`${syscall} ENOSYS: ${addon.reason}`), {
     code: 'ENOSYS',
+    errno: -os.constants.errno.ENOSYS,
+    syscall,
   });
 }
 

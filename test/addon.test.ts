@@ -1,5 +1,6 @@
 // With and without the addon.
 import * as fs from 'node:fs';
+import * as os from 'node:os';
 import * as path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { binary as addon, compiledBinary, copyOfPackage } from './helpers/binary';
@@ -15,7 +16,8 @@ async function load(options: Options = {}, file = testFile(100_000).path) {
 
 test('with the addon', async () => {
   const { report } = await load();
-  expect(report).toMatchObject({ backend: 'sendfile', right: true, mapped: true, call: 'ESPIPE' });
+  const call = { code: 'ESPIPE', errno: -os.constants.errno.ESPIPE, syscall: 'sendfile' };
+  expect(report).toMatchObject({ backend: 'sendfile', right: true, mapped: true, call });
   expect(report.capabilities).toMatchObject({ native: true });
   expect(report.capabilities.reason).toBeUndefined();
 });
@@ -38,7 +40,7 @@ describe('without it all goes by streams, and says why', () => {
       fallback: { code, at: 0 },
       right: true,
       mapped: false,
-      call: 'ENOSYS',
+      call: { code: 'ENOSYS', errno: -os.constants.errno.ENOSYS, syscall: 'sendfile' },
     });
   });
 

@@ -10,7 +10,11 @@ const result = await transfer(file, sink).catch(({ code }) => ({ code }));
 sink.end();
 sink.resume();
 const bytes = await received;
-const call = await sendfile(1, 0, 0, 0).catch(({ code }) => code);
+const call = await sendfile(1, 0, 0, 0).catch(({ code, errno, syscall }) => ({
+  code,
+  errno,
+  syscall,
+}));
 const mapped = readFileSync('/proc/self/maps', 'utf8').match(/\/zerocopy\S*\.node$/m) !== null;
 const right = result.code === undefined && bytes.equals(readFileSync(file));
 console.log(JSON.stringify({ capabilities: capabilities(), ...result, right, mapped, call }));
