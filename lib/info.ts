@@ -151,7 +151,8 @@ async function sendToSocket(file: string): Promise<Arrived> {
     await once(server, 'listening');
     const { port } = server.address() as net.AddressInfo;
     const sink = net.connect(port, '127.0.0.1');
-    const [peer] = (await once(server, 'connection')) as [net.Socket];
+    const met = Promise.all([once(server, 'connection'), once(sink, 'connect')]);
+    const [[peer]] = (await met) as [[net.Socket], unknown];
     const [result, received] = await Promise.all([
       transfer(file, sink, { endSink: true }),
       receiveAll(peer),

@@ -174,6 +174,23 @@ describe('where nothing works', () => {
     });
   });
 
+  test('no connection over loopback', async () => {
+    const refusing = path.join(scratchFolder(), 'refusing.cjs');
+    fs.writeFileSync(
+      refusing,
+      `const net = require('node:net');
+       const { connect } = net;
+       net.connect = (port, host) => connect(1, host);`,
+    );
+    const { code, info } = await infoOf({ execArgv: ['--require', refusing] });
+    expect(code).toBe(1);
+    expect(info.trials[0]).toEqual({
+      name: 'file to socket',
+      works: false,
+      error: 'connect ECONNREFUSED 127.0.0.1:1',
+    });
+  });
+
   test('no temporary folder', async () => {
     const TMPDIR = path.join(scratchFolder(), 'missing');
     const { code, stderr } = await run(['info', '--json'], { env: { TMPDIR } });
