@@ -178,6 +178,7 @@ class Copy {
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
       // A link to nowhere is there, and its target isn't.
       const made = await openPath(this.#to, O_WRONLY | O_CREAT, mode);
+      this.#sink = made; // to be closed, should its name be gone again
       this.#made = await realpath(this.#to);
       return made;
     }
@@ -185,11 +186,15 @@ class Copy {
 
   /** After a failure. */
   async cleanUp(): Promise<void> {
-    const clean = () => this.#undo().finally(() => this.close());
+    // The failure before it is the one to tell.
+    const clean = () =>
+      this.#undo()
+        .catch(() => {})
+        .finally(() => this.close());
     if (!this.#target?.abandoned) return await clean();
     // One after the other: each takes one of the few threads that Node has, for as long as the disk
     // doesn't answer.
-    lastCleanUp = lastCleanUp.then(clean).catch(() => {});
+    lastCleanUp = lastCleanUp.then(clean);
   }
 
   /** No half a file is left where there was none. */

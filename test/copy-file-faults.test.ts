@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import * as fs from 'node:fs';
 import * as net from 'node:net';
 import * as path from 'node:path';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { copyFile, TransferError } from 'zerocopy';
 import { backends, type TestedBackend } from './helpers/backends';
 import {
@@ -43,6 +43,14 @@ function expectPart(sink: string, size: number, backend: TestedBackend, error: T
   expect(isDense(sink, error.transferred)).toBe(true);
   // Over streams a chunk may be there that is not counted.
   expectZeros(sink, error.transferred + (backend === 'stream' ? 64 * 1024 : 0));
+}
+
+function linkOf(fd: number): string | undefined {
+  try {
+    return fs.readlinkSync(`/proc/self/fd/${fd}`);
+  } catch {
+    return undefined; // gone since
+  }
 }
 
 function expectZeros(file: string, from: number): void {
@@ -160,6 +168,38 @@ describe.each(backends)('%s', (backend) => {
     controller.abort();
     expectFailure(await failed, backend, 'ABORT_ERR');
     expect(fs.existsSync(sink)).toBe(false);
+  }, 60_000);
+
+  test('a symlink to nowhere whose sink is gone again at once: nothing stays open', async () => {
+    const [link, sink] = [newFile(), newFile()];
+    fs.symlinkSync(sink, link);
+    const failing = vi.spyOn(fs.promises, 'realpath').mockImplementationOnce(async () => {
+      fs.unlinkSync(sink);
+      throw Object.assign(new Error('realpath'), { code: 'ENOENT', errno: -2 });
+    });
+    onTestFinished(() => failing.mockRestore());
+    const descriptors = openDescriptors();
+    const error = await fails(copyFile(testFile(1000).path, link, { backend }));
+    expectFailure(error, backend, 'ENOENT');
+    expect(openDescriptors()).toBe(descriptors);
+  });
+
+  test('a failure of cleaning up is not told in the place of the one before it', async () => {
+    const folder = roomyFolder();
+    const [source, sink] = [denseFile(GIB, folder), newFile(folder)];
+    const controller = new AbortController();
+    const failed = fails(copyFile(source, sink, { backend, signal: controller.signal }));
+    await until(() => allocated(sink) > 0, 'it is under way');
+    // The engine has a descriptor of its own, which it was given later.
+    const links = fs
+      .readdirSync('/proc/self/fd')
+      .map(Number)
+      .sort((a, b) => a - b);
+    const fd = links.find((number) => linkOf(number) === sink) as number;
+    fs.closeSync(fd);
+    controller.abort();
+    const error = await failed;
+    expect(error).toMatchObject({ code: 'ABORT_ERR' });
   }, 60_000);
 
   describe('what is no regular file is no source', () => {
