@@ -4,7 +4,7 @@ import { lstat, realpath, statfs, unlink } from 'node:fs/promises';
 import * as os from 'node:os';
 import { promisify } from 'node:util';
 import { systemError, TransferError } from './errors';
-import { openPath, parseFile } from './file';
+import { fstat, OPEN_FLAGS, openPath, parseFile } from './file';
 import type { OwnFile } from './file-sink';
 import { observe, unobserved } from './observe';
 import type { Backend, Fallback, Progress, TransferOptions, TransferResult } from './options';
@@ -26,11 +26,10 @@ export interface CopyFileOptions {
 }
 
 const OPTIONS = ['exclusive', 'holes', 'signal', 'onProgress', 'backend'] as const;
-const { O_RDONLY, O_WRONLY, O_CREAT, O_EXCL, O_NONBLOCK = 0, O_NOCTTY = 0 } = fs.constants;
+const { O_WRONLY, O_CREAT, O_EXCL, O_NONBLOCK = 0, O_NOCTTY = 0 } = fs.constants;
 const MODE_BITS = 0o7777;
 // Not the FileHandles of fs/promises: of a worker that ends while it opens one, Node leaves it open.
-const [fstat, ftruncate, fchmod, close] = [
-  promisify(fs.fstat),
+const [ftruncate, fchmod, close] = [
   promisify(fs.ftruncate),
   promisify(fs.fchmod),
   promisify(fs.close),
@@ -121,8 +120,7 @@ class Copy {
 
   async run(throwIfAborted: () => void): Promise<TransferResult> {
     throwIfAborted();
-    // Without waiting for a FIFO's writer, and without taking a terminal for our own.
-    const source = await openPath(this.#from, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+    const source = await openPath(this.#from, OPEN_FLAGS);
     this.#source = source;
     const facts = await fstat(source, { bigint: true });
     if (facts.isDirectory()) throw systemError(os.constants.errno.EISDIR, 'copyfile');

@@ -18,7 +18,8 @@ interface TransferErrorDetails extends Reached {
 }
 
 /**
- * A transfer that did not come to its end. `code` is the name of a system error (`'EPIPE'`), or:
+ * A transfer that did not come to its end. `code` is the name of a system error (`'EPIPE'`), that of the
+ * error that a stream at either end failed with, or:
  *
  * - `'ABORT_ERR'`: the signal was aborted; `name` is then `'AbortError'`, `cause` the signal's reason
  * - `'ERR_SOURCE_TRUNCATED'`: the source ended before the bytes it had when the transfer started
@@ -90,15 +91,10 @@ export class RelayError extends TransferError {
   }
 }
 
-/** An error like those of Node's own fs and net: `code`, `errno` (negative), `syscall`. */
+/** An error like those of Node's fs and net: from an errno above 0, its own is negative. */
 export function systemError(errno: number, syscall: string): NodeJS.ErrnoException {
-  const code = errnoName(errno);
+  const code = getSystemErrorName(-errno);
   return Object.assign(new Error(`${syscall} ${code}`), { code, errno: -errno, syscall });
-}
-
-/** `'EPIPE'` for 32. */
-function errnoName(errno: number): string {
-  return getSystemErrorName(-errno);
 }
 
 /** Errors that the socket is to blame for, after which it can't go on. */
@@ -121,8 +117,7 @@ export function isSocketError({ code }: NodeJS.ErrnoException): boolean {
 type ArgumentErrorCode = 'ERR_INVALID_ARG_TYPE' | 'ERR_INVALID_ARG_VALUE' | 'ERR_OUT_OF_RANGE';
 
 /** An error for a bad argument, as Node's own: a RangeError or a TypeError with a `code`. */
-export function argumentError(code: ArgumentErrorCode, message: string, cause?: unknown): Error {
+export function argumentError(code: ArgumentErrorCode, message: string): Error {
   const Base = code === 'ERR_OUT_OF_RANGE' ? RangeError : TypeError;
-  const error = new Base(message, cause === undefined ? undefined : { cause });
-  return Object.assign(error, { code });
+  return Object.assign(new Base(message), { code });
 }

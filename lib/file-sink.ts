@@ -4,7 +4,7 @@ import * as os from 'node:os';
 import { promisify } from 'node:util';
 import { systemError } from './errors';
 import { because } from './fallback';
-import { openPath } from './file';
+import { fstat, openPath } from './file';
 import type { Flow, Turn } from './lease';
 import { addon, type Completion, type FileEndpoint, type NativeSegments } from './native';
 import type { Fallback } from './options';
@@ -12,7 +12,6 @@ import { PATIENCE_MS } from './patience';
 import type { OpenRange, OpenSource } from './source';
 import { valueError } from './validate';
 
-const fstat = promisify(fs.fstat);
 const truncate = promisify(fs.ftruncate);
 
 /** A file as a sink, whose arguments have been found right, not yet opened. */

@@ -2,6 +2,7 @@
 import * as fs from 'node:fs';
 import { type FileHandle, statfs } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { addon, type Native, type OpenFile } from './native';
 import { descriptor, typeError, valueError } from './validate';
 
@@ -86,9 +87,11 @@ async function completed(opening: HeldFile | Promise<HeldFile>): Promise<HeldFil
   return file;
 }
 
-// Neither waits for a FIFO's writer nor takes a terminal for our own. Not on Windows.
-const { O_RDONLY, O_NONBLOCK = 0, O_NOCTTY = 0 } = fs.constants;
-const OPEN_FLAGS = O_RDONLY | O_NONBLOCK | O_NOCTTY;
+export const fstat = promisify(fs.fstat);
+
+const { O_RDONLY, O_NONBLOCK = 0, O_NOCTTY = 0 } = fs.constants; // Windows lacks the last two
+/** For reading: neither waits for a FIFO's writer nor takes a terminal for our own. */
+export const OPEN_FLAGS = O_RDONLY | O_NONBLOCK | O_NOCTTY;
 
 /** ENOSYS, EINVAL: Linux before 5.12. EPERM: seccomp. Then it is not tried again. */
 const NO_CACHED_OPEN = new Set([-38, -22, -1]);
@@ -178,12 +181,6 @@ async function learnWhetherSizeIsKnown(file: HeldFile): Promise<void> {
 export function openPath(path: string, flags: string | number, mode = 0o666): Promise<number> {
   return new Promise((resolve, reject) => {
     fs.open(path, flags, mode, (error, fd) => (error ? reject(error) : resolve(fd)));
-  });
-}
-
-function fstat(fd: number): Promise<fs.Stats> {
-  return new Promise((resolve, reject) => {
-    fs.fstat(fd, (error, stats) => (error ? reject(error) : resolve(stats)));
   });
 }
 

@@ -38,7 +38,7 @@ export class Gate {
     this.#read = read;
     this.#pause = pause;
     this.#resume = resume;
-    // Of 0 bytes: Node's own, to have more read.
+    // read(0) takes nothing: Node has more read by it.
     this.#gatedRead = (size) => (this.#closed && size !== 0 ? null : read.call(stream, size));
     this.#replace('read', this.#gatedRead);
     this.#replace('pause', () => this.#wish('paused', pause));

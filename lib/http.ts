@@ -177,9 +177,10 @@ function storeHeader(message: OutgoingMessage): Fallback | undefined {
 
 /**
  * Queues a transfer among what a message keeps for the socket that it will have: a pipelined response
- * when its turn comes, a request when the agent has one. `otherwise`, where that can't be leased. Node
- * stops to read requests whose answers can't go yet by the bytes that wait: here it is `bytes` that
- * would, read of a file by now.
+ * when its turn comes, a request when the agent has one. `otherwise`, where that can't be leased.
+ *
+ * Node stops reading a connection's requests when too many bytes of answers wait for their turn. Of a
+ * transfer none do: it counts as `bytes`, what a stream would have read of the file by then.
  */
 function enqueueBeforeSocket(
   message: OutgoingMessage,

@@ -15,8 +15,13 @@
  * relay       → transfer, twice
  * copy-file   → transfer, of a whole file
  * read-stream → stretch: what goes natively of a ReadStream → sink, http, lease, native, observe
+ *             → node-fs: whether fs is what Node made it
+ *             → later: when to tell what was done at once
  * register    → read-stream
+ * calls, capabilities → native
  * cli         → info: what this machine can do, by trying copy-file and transfer
+ *
+ * All of them share the words of options, errors and fallback; validate says what arguments must be.
  */
 export {
   constants,

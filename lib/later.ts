@@ -21,7 +21,7 @@ function tellAll(): void {
       tell();
     }
   } finally {
-    // A listener threw, which must not keep the others' from hearing.
+    // Should one throw, since a listener did, the others are told all the same.
     for (const tell of all.slice(told)) tellLater(tell);
   }
 }

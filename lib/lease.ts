@@ -10,6 +10,7 @@
 import * as net from 'node:net';
 import { Writable } from 'node:stream';
 import { isSocketError, systemError } from './errors';
+import { because } from './fallback';
 import { endpointOf, handleOf, isKernelHandle, noHandle } from './handle';
 import { IdleGuard, type Movement } from './idle';
 import {
@@ -108,16 +109,21 @@ interface Leased {
  */
 export function whyNoDescriptor(sink: NodeJS.WritableStream): Fallback | undefined {
   if ((sink as { encrypted?: boolean }).encrypted === true) {
-    return { code: 'TLS', message: 'the sink encrypts what is written to it', at: 0 };
+    return because('TLS', 'the sink encrypts what is written to it');
   }
   if (!(sink instanceof net.Socket)) {
     const name = sink.constructor?.name ?? 'stream';
-    return { code: 'SINK_TYPE', message: `the sink is not a socket but a ${name}`, at: 0 };
+    return because('SINK_TYPE', `the sink is not a socket but a ${name}`);
   }
-  if (!mayLease(sink) || !isNodesOwn(sink)) return foreignWrite();
+  if (!mayLease(sink) || !isNodesOwn(sink)) return OVERRIDDEN;
   const handle = handleOf(sink);
   return handle === null || isKernelHandle(handle) ? undefined : noHandle('sink');
 }
+
+const OVERRIDDEN = because(
+  'SINK_OVERRIDDEN',
+  "the sink's write, _write or _writev is not Node's own",
+);
 
 /** Whether a lease can be had: nobody stands between `write` and the hooks. */
 export function mayLease(sink: NodeJS.WritableStream): sink is Writable {
@@ -633,13 +639,8 @@ class SocketTurn extends LeaseTurn implements Movement {
 
   #movedNow(): number {
     if (this.#id === 0) return 0;
-    // Of one that has ended, and whose completion is on its way, the engine knows nothing.
+    // One that has ended, and whose completion is on its way, the engine may have forgotten.
     this.#seen = Math.max(this.#seen, addon.native?.transferred(this.#id) ?? 0);
     return this.#seen;
   }
-}
-
-function foreignWrite(): Fallback {
-  const message = "the sink's write, _write or _writev is not Node's own";
-  return { code: 'SINK_OVERRIDDEN', message, at: 0 };
 }

@@ -412,7 +412,7 @@ export class ReadStream extends NodesReadStream {
 }
 
 function whyNever(stream: ReadStream, options: Options): Fallback | undefined {
-  if (!addon.native) return { code: addon.code, message: addon.reason, at: 0 };
+  if (!addon.native) return because(addon.code, addon.reason);
   const { fs: given } = (typeof options === 'object' && options) || {};
   if (given ? !isLikeNodesFs(given) : !isNodesOwnFs()) return SOURCE_FS;
   const unlikeFs = stream.readableObjectMode || !(stream.readableHighWaterMark > 0);

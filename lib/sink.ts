@@ -112,9 +112,11 @@ export function takeTurn(
   } else if (mayLease(stream)) {
     enqueue(stream, job);
   } else {
-    besideWrites(overridden());
+    besideWrites(OVERRIDDEN);
   }
 }
+
+const OVERRIDDEN = because('SINK_OVERRIDDEN', "the sink's write is not Node's own");
 
 const lastTurns = new WeakMap<NodeJS.WritableStream, Promise<void>>();
 
@@ -133,11 +135,7 @@ function takeTurnBesideWrites(stream: NodeJS.WritableStream, job: Job, fallback:
   lastTurns.set(stream, turn);
 }
 
-function overridden(): Fallback {
-  return { code: 'SINK_OVERRIDDEN', message: "the sink's write is not Node's own", at: 0 };
-}
-
-function turnOfWrites(stream: NodeJS.WritableStream, fallback = overridden()): Turn {
+function turnOfWrites(stream: NodeJS.WritableStream, fallback: Fallback): Turn {
   return {
     queued: false,
     write: (chunk, done) => {
