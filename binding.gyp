@@ -28,6 +28,7 @@
           "defines": ["NAPI_VERSION=8", "NODE_ADDON_API_DISABLE_DEPRECATED", "NODE_ADDON_API_DISABLE_CPP_EXCEPTIONS", "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS", "_FILE_OFFSET_BITS=64"],
           "cflags_cc": ["-std=c++17", "-Wall", "-Wextra", "-Werror", "-fno-exceptions", "-fno-rtti", "-fvisibility=hidden", "-O2"],
           "cflags_cc!": ["-O3", "-std=gnu++17", "-std=gnu++20"],
+          # nodelete: the engine's threads outlive a worker thread that alone has loaded the addon.
           "ldflags": ["-Wl,-z,nodelete", "-pthread"]
         }]
       ]

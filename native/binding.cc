@@ -163,7 +163,7 @@ Napi::Value seek(const Napi::CallbackInfo& info) {
   return number(info.Env(), static_cast<double>(result.ok() ? result.value : -result.error));
 }
 
-// adopt(fd): the same with what Node has opened, and will close.
+// adopt(fd): as openCached, of what Node has opened and will close.
 Napi::Value adopt(const Napi::CallbackInfo& info) {
   const sys::Result copy = sys::duplicate(int_argument(info, 0));
   if (!copy.ok()) return refused(info, Call::dup, copy.error);
@@ -239,7 +239,7 @@ Napi::Value hides_reset(const Napi::CallbackInfo& info) {
 
 // A length less than 0 goes to wherever reading finds the end.
 uint64_t length_of(int64_t length) {
-  return length < 0 ? Segment::kToTheEnd : static_cast<uint64_t>(length);
+  return length < 0 ? kToTheEnd : static_cast<uint64_t>(length);
 }
 
 // A gather list: an array in which a piece of memory is a Uint8Array, and a range of a file three
@@ -291,10 +291,8 @@ Napi::Value no_memory(const Napi::CallbackInfo& info, Backend backend) {
 Napi::Value submit(const Napi::CallbackInfo& info, std::unique_ptr<Transfer> transfer) {
   Environment& environment = Environment::of(info.Env());
   Outcome outcome = Outcome::failed;
-  int error = transfer->own();
-  if (error == 0) {
-    const TransferId id =
-        Engine::instance().submit(&transfer, environment.shared_from_this(), &error);
+  if (transfer->own() == 0) {
+    const TransferId id = Engine::instance().submit(&transfer, environment.shared_from_this());
     if (id != 0) {
       environment.expect_event();
       return number(info.Env(), static_cast<double>(id));

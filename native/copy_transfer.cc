@@ -101,7 +101,7 @@ bool CopyTransfer::copy_file(uint64_t* budget, Outcome* outcome) {
     // The end of the file. But copy_file_range sees one where a file says that it is empty (/proc,
     // golang/go#44272): reading has the last word.
     if (way_ != Way::read) return try_next_way();
-    if (current().length == Segment::kToTheEnd) {
+    if (current().length == kToTheEnd) {
       segments_[index_].length = within_;
       advance(0);
       return true;
@@ -129,7 +129,7 @@ bool CopyTransfer::try_next_way() {
 // sink's.
 bool CopyTransfer::may_read(uint64_t* count) {
   const Segment& segment = current();
-  const bool reads = way_ != Way::copy_file_range || segment.length == Segment::kToTheEnd;
+  const bool reads = way_ != Way::copy_file_range || segment.length == kToTheEnd;
   if (!is_across() || !reads) return true;
   if (within_ >= warm_until_) {
     const Residency residency = probe_residency(*segment.file, segment.offset + within_, *count);
@@ -170,7 +170,7 @@ bool CopyTransfer::skip_hole(Outcome* outcome) {
       *outcome = fail(Call::lseek, error);
       return false;
     }
-    if (segment.length == Segment::kToTheEnd) {
+    if (segment.length == kToTheEnd) {
       begin = std::max(at, facts.size);
       segments_[index_].length = begin - segment.offset;
     } else if (facts.size < end) {
@@ -195,7 +195,7 @@ sys::Result CopyTransfer::copy_some(uint64_t count, Call* call) {
   const int64_t* to = sink_.offset < 0 ? nullptr : &sink_.offset;
   sys::Result copied;
   Backend backend = Backend::read;
-  switch (current().length == Segment::kToTheEnd ? Way::read : way_) {
+  switch (current().length == kToTheEnd ? Way::read : way_) {
     case Way::copy_file_range:
       *call = Call::copy_file_range;
       backend = Backend::copy_file_range;

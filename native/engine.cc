@@ -86,11 +86,9 @@ bool Engine::start_threads() {
   return true;
 }
 
-TransferId Engine::submit(std::unique_ptr<Transfer>* transfer, std::shared_ptr<Client> client,
-                          int* error) {
+TransferId Engine::submit(std::unique_ptr<Transfer>* transfer, std::shared_ptr<Client> client) {
   StartFailure failure;
   if (!start(&failure)) {
-    *error = failure.error;
     (*transfer)->fail(failure.call, failure.error);
     return 0;
   }

@@ -52,7 +52,8 @@ struct StartFailure {
 class Client {
  public:
   virtual ~Client() = default;
-  // Called once for each transfer, on any thread, when it has let go of its descriptors.
+  // Called once for each transfer, on any thread, when it has let go of its descriptors; an
+  // abandoned one may keep those that its step still uses.
   virtual void complete(Completion completion) = 0;
 };
 
@@ -75,9 +76,8 @@ class Engine {
   int movers(StartFailure* failure = nullptr);
 
   // Takes a transfer that owns its memory and its descriptors (own()). 0 when the engine has no
-  // threads and none are to be had; *error says why, and so does the transfer.
-  TransferId submit(std::unique_ptr<Transfer>* transfer, std::shared_ptr<Client> client,
-                    int* error);
+  // threads and none are to be had: then the transfer stays the caller's, and says why.
+  TransferId submit(std::unique_ptr<Transfer>* transfer, std::shared_ptr<Client> client);
 
   // Ends a transfer, at once unless a step of it is running, then after the system call that is on
   // its way. It completes as cancelled, if it hasn't ended by then.

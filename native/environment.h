@@ -60,7 +60,8 @@ class Environment : public Client, public std::enable_shared_from_this<Environme
   void expect_event_no_more();
 
   // Files by descriptor. hold() takes ownership of `fd`; with `share`, a file that is held already
-  // is used once more in its place, if the kernel alone tells that it is the same. Returns the descriptor to use; release() it as often as held.
+  // is used once more in its place, if the kernel alone tells that it is the same. Returns the
+  // descriptor to use; release() it as often as held.
   int hold(UniqueFd fd, const FileFacts& facts, bool share);
   // The same for what has been opened from a path, whose facts it reports.
   int hold(OpenedFile opened);

@@ -180,10 +180,11 @@ bool GatherTransfer::send_file(uint64_t* budget, Outcome* outcome) {
   // (golang/go#41513). Nor more than was probed. Nor much in one call, which goes on for as long as
   // the peer takes bytes: one that is stopped must not send them all.
   const uint64_t wanted = std::min({*budget, left, probed_until_ - within_, kStepBytes});
-  const uint64_t began = residency_unknown_ ? monotonic_now() : 0;
+  const uint64_t began = residency_unknown_ ? sys::now(CLOCK_MONOTONIC) : 0;
   const sys::Result sent = send_range(segment.file->fd(), segment.offset + within_, wanted);
   if (residency_unknown_)
-    DeviceHistory::instance().record_read(segment.file->device(), monotonic_now() - began);
+    DeviceHistory::instance().record_read(segment.file->device(),
+                                          sys::now(CLOCK_MONOTONIC) - began);
   if (!sent.ok()) {
     if (sent.error == EAGAIN) {
       *outcome = Outcome::wait_writable;

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <time.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -53,13 +52,6 @@ uint64_t device_of(std::string_view numbers) {
   return major << 32 | std::strtoul(*end ? end + 1 : end, nullptr, 10);
 }
 
-// It advances every few milliseconds, and costs next to nothing.
-uint64_t coarse_now() {
-  timespec now;
-  clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
-}
-
 }  // namespace
 
 Mounts& Mounts::instance() {
@@ -95,7 +87,8 @@ Mounts::Table Mounts::parse(std::string_view text) {
 
 // With the mutex held.
 void Mounts::refresh() {
-  const uint64_t now = coarse_now();
+  // It advances every few milliseconds, and costs next to nothing.
+  const uint64_t now = sys::now(CLOCK_MONOTONIC_COARSE);
   if (now == looked_at_) return;
   looked_at_ = now;
   if (fd_ < 0) {

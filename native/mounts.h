@@ -11,7 +11,7 @@ namespace zerocopy {
 enum class FileSystem {
   disk,    // a disk of this machine, or the kernel: to open what it has found before, and to close,
            // waits for nobody
-  memory,  // tmpfs and its like: of a file all that is in the page cache has been read
+  memory,  // tmpfs and its like: no page of the page cache is still on its way from anywhere
   served,  // a server (NFS) or a process (FUSE), for which every call may wait; or nobody knows
 };
 

@@ -1,7 +1,6 @@
 #include "residency.h"
 
 #include <errno.h>
-#include <time.h>
 
 #include <algorithm>
 
@@ -16,7 +15,7 @@ const uint64_t kPageBytes = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
 // a rule. Too low a limit costs a hop to a warmer, too high a one a mover's time.
 constexpr uint64_t kSlowReadNs = 5'000'000;
 
-// Starts reading this much beyond a warmed range, so that the disk works while the range is sent.
+// Starts reading this many times what is warmed, so that the disk works on while that is sent.
 constexpr uint64_t kReadAheadFactor = 2;
 
 Residency probe_page(const File& file, uint64_t offset) {
@@ -57,7 +56,7 @@ bool may_be_slow(const File& file) {
 }
 
 void warm(const File& file, uint64_t offset, uint64_t length) {
-  const uint64_t began = monotonic_now();
+  const uint64_t began = sys::now(CLOCK_MONOTONIC);
   sys::readahead(file.fd(), offset, length * kReadAheadFactor);
   const uint64_t end = offset + length;
   char byte;
@@ -66,7 +65,7 @@ void warm(const File& file, uint64_t offset, uint64_t length) {
     const sys::Result read = sys::read(file.fd(), &byte, 1, at);
     if (!read.ok() || read.value == 0) break;
   }
-  DeviceHistory::instance().record_warming(file.device(), monotonic_now() - began);
+  DeviceHistory::instance().record_warming(file.device(), sys::now(CLOCK_MONOTONIC) - began);
 }
 
 DeviceHistory& DeviceHistory::instance() {
@@ -89,12 +88,6 @@ void DeviceHistory::record_warming(uint64_t device, uint64_t nanoseconds) {
 bool DeviceHistory::was_slow(uint64_t device) {
   std::lock_guard<std::mutex> lock(mutex_);
   return slow_.count(device) != 0;
-}
-
-uint64_t monotonic_now() {
-  timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
 }
 
 }  // namespace zerocopy

@@ -15,8 +15,8 @@ enum class Residency { resident, cold, unknown };
 // asked about.
 Residency probe_residency(const File& file, uint64_t offset, uint64_t length);
 
-// Whether reading what nobody can tell to be resident may wait: what is served, at any time.
-// Nothing else tells when a server has stopped to answer.
+// Whether reading what nobody can tell to be resident may wait: what is served, at any time, since
+// nothing tells when a server has stopped answering.
 bool may_be_slow(const File& file);
 
 // Brings a range into the page cache. Blocks for as long as the disk takes.
@@ -37,8 +37,5 @@ class DeviceHistory {
   std::mutex mutex_;
   std::unordered_set<uint64_t> slow_;
 };
-
-// CLOCK_MONOTONIC, in nanoseconds.
-uint64_t monotonic_now();
 
 }  // namespace zerocopy

@@ -12,9 +12,6 @@ namespace zerocopy {
 
 // A piece of a source: bytes in memory, or a range of a file.
 struct Segment {
-  // The length of a file's range that goes to wherever reading finds the end.
-  static constexpr uint64_t kToTheEnd = ~uint64_t{0};
-
   static Segment of_memory(const uint8_t* data, uint64_t length);
   static Segment of_file(std::shared_ptr<const File> file, uint64_t offset, uint64_t length);
 

@@ -20,8 +20,6 @@ namespace zerocopy {
 // end that the call was about. Nor does it matter how much such a pipe holds.
 class SpliceTransfer : public Transfer {
  public:
-  static constexpr uint64_t kToTheEnd = ~uint64_t{0};
-
   struct End {
     int fd;  // borrowed until own()
     Endpoint kind;

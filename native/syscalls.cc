@@ -406,6 +406,12 @@ void yield() {
   ::sched_yield();
 }
 
+uint64_t now(clockid_t clock) {
+  timespec time;
+  ::clock_gettime(clock, &time);
+  return static_cast<uint64_t>(time.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(time.tv_nsec);
+}
+
 void name_thread(const char* name) {
   ::prctl(PR_SET_NAME, name);
 }

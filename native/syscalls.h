@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <time.h>
 #ifndef STATX_TYPE  // musl before 1.2.5
 #include <linux/stat.h>
 #endif
@@ -18,8 +19,8 @@
 #include <memory>
 
 // The system calls that the library makes, each retried on EINTR and each returning its errno
-// beside its value. All of them go through one table, which test builds (ZEROCOPY_SEAM) may
-// replace to inject faults.
+// beside its value. All whose failure makes a difference go through one table, which test builds
+// (ZEROCOPY_SEAM) may replace to inject faults.
 namespace zerocopy::sys {
 
 struct Result {
@@ -151,7 +152,10 @@ void name_thread(const char* name);
 // Lets other threads run before the calling one: it never preempts them (SCHED_BATCH), and weighs
 // less (nice).
 void yield_to_others();
-// The same at once, whatever is left of its time: who has woken up since waits for a tick else.
+// The same at once, whatever is left of its time slice: a thread that has woken up since would wait
+// for the scheduler's next tick.
 void yield();
+// A clock of clock_gettime(2), in nanoseconds.
+uint64_t now(clockid_t clock);
 
 }  // namespace zerocopy::sys

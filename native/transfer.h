@@ -55,6 +55,9 @@ enum class Endpoint { socket, pipe, file };
 inline constexpr uint64_t kStepBytes = 1024 * 1024;
 inline constexpr uint64_t kStepBytesAlone = 8 * 1024 * 1024;
 
+// A length: to the end of the source, wherever reading finds that.
+inline constexpr uint64_t kToTheEnd = ~uint64_t{0};
+
 struct FileRange {
   std::shared_ptr<const File> file;
   uint64_t offset;

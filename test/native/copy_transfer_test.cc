@@ -16,7 +16,6 @@ using Sink = CopyTransfer::Sink;
 using Holes = CopyTransfer::Holes;
 
 constexpr uint64_t kMiB = 1024 * 1024;
-constexpr uint64_t kToTheEnd = Segment::kToTheEnd;
 constexpr int kUnsupported[] = {EXDEV, ENOSYS, EINVAL, EOPNOTSUPP, EPERM, EBADF, EIO};
 
 // What a call does: its first `good` calls move `limit` bytes at most, then it fails. Without an

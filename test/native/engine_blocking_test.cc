@@ -18,7 +18,6 @@ namespace {
 using End = SpliceTransfer::End;
 
 constexpr uint64_t kMiB = 1024 * 1024;
-constexpr uint64_t kToTheEnd = SpliceTransfer::kToTheEnd;
 // A Unix socket takes 64 KiB at once of what is spliced to it, however small its buffer is; before
 // Linux 6.5 as much as its pages' numbers allow.
 constexpr uint64_t kBeyondOneSplice = 1'000'000;

@@ -422,11 +422,10 @@ TEST_CASE("an engine that can't start says why, and starts when it can") {
     REQUIRE(transfer->own() == 0);
     CHECK(engine.movers() == 2);  // nothing has been tried
     const auto refused = [&](Call call) {
-      int error = 0;
-      CHECK(engine.submit(&transfer, recorder, &error) == 0);
+      CHECK(engine.submit(&transfer, recorder) == 0);
       REQUIRE(transfer != nullptr);  // still the caller's
       CHECK(transfer->failed_call() == call);
-      CHECK(transfer->error() == error);
+      const int error = transfer->error();
       StartFailure failure;
       CHECK(engine.movers(&failure) == 0);
       CHECK(failure.call == call);
@@ -454,8 +453,7 @@ TEST_CASE("an engine that can't start says why, and starts when it can") {
       CHECK(refused(Call::pthread_create) == EAGAIN);
     }
     CHECK(recorder->count() == 0);
-    int error = 0;
-    const TransferId id = engine.submit(&transfer, recorder, &error);
+    const TransferId id = engine.submit(&transfer, recorder);
     REQUIRE(id != 0);
     CHECK(receive_pattern(pair.receiver(), 0, 65'537) == "");
     CHECK(recorder->wait_for(id).outcome == Outcome::done);

@@ -79,9 +79,8 @@ Ended begin(Flow& flow, Scenario::Start start) {
 
 // And as its submit().
 Ended hand_over(Engine& engine, Flow& flow, const std::shared_ptr<Client>& client) {
-  int error = 0;
   Ended ended;
-  ended.id = engine.submit(&flow.transfer, client, &error);
+  ended.id = engine.submit(&flow.transfer, client);
   if (ended.id != 0) return ended;
   return told(*flow.transfer, Outcome::unsupported);
 }

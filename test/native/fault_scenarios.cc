@@ -14,8 +14,6 @@ using Holes = CopyTransfer::Holes;
 using Looks = Shape::Looks;
 using Start = Scenario::Start;
 
-constexpr uint64_t kToTheEnd = SpliceTransfer::kToTheEnd;
-
 // What each call moves at most: a file of 20,000 bytes takes seven.
 constexpr uint64_t kMost = 3000;
 // Of sparse files: a block.
@@ -197,7 +195,7 @@ auto copy_sparse(CopyTo to, bool to_the_end = false) {
     Flow& flow = world.add(Movement::copy, nullptr, nullptr);
     world.into(flow, files.sink, to.offset);
     flow.all = content_of(files.sparse.fd());
-    const uint64_t length = to_the_end ? Segment::kToTheEnd : flow.all.size();
+    const uint64_t length = to_the_end ? kToTheEnd : flow.all.size();
     flow.ranges = {{0, flow.all.size(), 0}};
     flow.to_the_end = to_the_end;
     flow.transfer = std::make_unique<CopyTransfer>(

@@ -540,8 +540,7 @@ TransferId submit(Engine& engine, int socket, std::vector<Segment> segments,
 TransferId submit(Engine& engine, std::unique_ptr<Transfer> transfer,
                   const std::shared_ptr<Client>& client) {
   REQUIRE(transfer->own() == 0);
-  int error = 0;
-  const TransferId id = engine.submit(&transfer, client, &error);
+  const TransferId id = engine.submit(&transfer, client);
   REQUIRE(id != 0);
   return id;
 }

@@ -15,7 +15,6 @@ namespace {
 
 using End = SpliceTransfer::End;
 
-constexpr uint64_t kToTheEnd = SpliceTransfer::kToTheEnd;
 constexpr uint64_t kLarge = 16 * 1024 * 1024 + 3;
 constexpr int kUnsupported[] = {ENOSYS, EPERM, EINVAL, EOPNOTSUPP, EXDEV, EIO};
 
