@@ -135,7 +135,7 @@ int Environment::hold(UniqueFd fd, const FileFacts& facts, bool share) {
   }
   const int number = fd.get();
   Held& held = files_[number];
-  const FileSystem system = Mounts::instance().of(facts.device);
+  const FileSystem system = Mounts::instance().of(facts.device, number);
   held.file = std::make_shared<const File>(std::move(fd), facts.device, system);
   held.inode = inode;
   // Not where a server or a process tells which files are the same: some give two one number. Nor

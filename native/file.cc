@@ -68,7 +68,7 @@ FileSystem File::system() const {
   if (!is_borrowed()) return system_;
   struct statx status;
   if (!sys::status(fd_, &status).ok()) return FileSystem::served;
-  return Mounts::instance().of(device_of(status));
+  return Mounts::instance().of(device_of(status), fd_);
 }
 
 std::shared_ptr<File> File::duplicate(int* error) const {
@@ -80,7 +80,8 @@ std::shared_ptr<File> File::duplicate(int* error) const {
   // when the file is read.
   struct statx status;
   const uint64_t device = sys::status(fd.get(), &status).ok() ? device_of(status) : 0;
-  return std::make_shared<File>(std::move(fd), device, Mounts::instance().of(device));
+  const FileSystem system = Mounts::instance().of(device, fd.get());
+  return std::make_shared<File>(std::move(fd), device, system);
 }
 
 int inspect(int fd, FileFacts* facts) {

@@ -6,15 +6,17 @@
 #include <algorithm>
 #include <cstdlib>
 #include <string>
-#include <unordered_set>
 
 #include "syscalls.h"
+#include "unique_fd.h"
 
 namespace zerocopy {
 namespace {
 
 constexpr std::string_view kSeparator = " - ";  // before the type
+constexpr size_t kIdField = 0;
 constexpr size_t kDeviceField = 2;
+constexpr std::string_view kMountId = "mnt_id:\t";  // in an fdinfo
 
 // Those of which it is known. Any other is taken for served: that costs time, never more. So is
 // bcachefs, whose snapshots have the device and the inode numbers of what they are of.
@@ -44,12 +46,29 @@ std::string_view field(std::string_view line, size_t index) {
   return line.substr(begin, line.find(' ', begin) - begin);
 }
 
+uint64_t number_of(std::string_view digits) {
+  return std::strtoull(std::string(digits).c_str(), nullptr, 10);
+}
+
 // "8:1"
 uint64_t device_of(std::string_view numbers) {
-  const std::string text(numbers);
-  char* end;
-  const uint64_t major = std::strtoul(text.c_str(), &end, 10);
-  return major << 32 | std::strtoul(*end ? end + 1 : end, nullptr, 10);
+  const size_t colon = std::min(numbers.find(':'), numbers.size());
+  const std::string_view minor = numbers.substr(std::min(colon + 1, numbers.size()));
+  return number_of(numbers.substr(0, colon)) << 32 | number_of(minor);
+}
+
+// The ID of the mount by which a file has been opened, as proc(5) tells it of a descriptor; 0,
+// which none has, where it doesn't.
+uint64_t mount_of(int fd) {
+  const std::string name = "/proc/self/fdinfo/" + std::to_string(fd);
+  const sys::Result opened = sys::open(name.c_str(), O_RDONLY);
+  if (!opened.ok()) return 0;
+  const UniqueFd info(static_cast<int>(opened.value));
+  char block[512];
+  const sys::Result read = sys::read(info.get(), block, sizeof block, 0);
+  const std::string_view text(block, read.ok() ? static_cast<size_t>(read.value) : 0);
+  const size_t at = text.find(kMountId);
+  return at == text.npos ? 0 : number_of(text.substr(at + kMountId.size()));
 }
 
 }  // namespace
@@ -59,11 +78,15 @@ Mounts& Mounts::instance() {
   return mounts;
 }
 
-FileSystem Mounts::of(uint64_t device) {
+FileSystem Mounts::of(uint64_t device, int fd) {
+  if (device == 0) return FileSystem::served;
   std::lock_guard<std::mutex> lock(mutex_);
   refresh();
-  const auto known = table_.find(device);
-  return known == table_.end() ? FileSystem::served : known->second;
+  const auto known = table_.by_device.find(device);
+  if (known != table_.by_device.end()) return known->second;
+  if (table_.btrfs.empty() || !table_.btrfs.count(mount_of(fd))) return FileSystem::served;
+  // Asked once for each, until something is mounted or unmounted.
+  return table_.by_device[device] = FileSystem::disk;
 }
 
 bool Mounts::any_served() {
@@ -80,7 +103,8 @@ Mounts::Table Mounts::parse(std::string_view text) {
     const size_t separator = line.find(kSeparator);
     if (separator == line.npos) continue;
     const std::string_view type = field(line.substr(separator + kSeparator.size()), 0);
-    table[device_of(field(line, kDeviceField))] = file_system_of(type);
+    table.by_device[device_of(field(line, kDeviceField))] = file_system_of(type);
+    if (type == "btrfs") table.btrfs.insert(number_of(field(line, kIdField)));
   }
   return table;
 }
@@ -110,7 +134,8 @@ void Mounts::read() {
   } while (read.ok() && read.value > 0);
   is_read_ = read.ok();
   table_ = is_read_ ? parse(text) : Table();
-  any_served_ = !is_read_ || std::any_of(table_.begin(), table_.end(), [](const auto& entry) {
+  const auto& devices = table_.by_device;
+  any_served_ = !is_read_ || std::any_of(devices.begin(), devices.end(), [](const auto& entry) {
     return entry.second == FileSystem::served;
   });
 }

@@ -4,6 +4,7 @@
 #include <mutex>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 
 namespace zerocopy {
 
@@ -15,14 +16,20 @@ enum class FileSystem {
   served,  // a server (NFS) or a process (FUSE), for which every call may wait; or nobody knows
 };
 
-// What is mounted, by device, as /proc/self/mountinfo tells it: without asking any file system.
+// What is mounted, as /proc/self/mountinfo tells it: without asking any file system.
 class Mounts {
  public:
-  using Table = std::unordered_map<uint64_t, FileSystem>;
+  struct Table {
+    std::unordered_map<uint64_t, FileSystem> by_device;
+    // IDs of the mounts of btrfs, each of whose subvolumes has a device of its own. (So have the
+    // lower layers of overlayfs, which may be served: those stay unknown.)
+    std::unordered_set<uint64_t> btrfs;
+  };
 
   static Mounts& instance();
 
-  FileSystem of(uint64_t device);
+  // Of a device, 0 where it isn't known, and of an open file there, which tells its mount.
+  FileSystem of(uint64_t device, int fd);
   // Whether there is a mount that isn't of this machine, or might be.
   bool any_served();
 
