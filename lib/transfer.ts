@@ -335,7 +335,7 @@ class Transfer implements Job {
 
   #withoutDescriptor(fallback: Fallback): void {
     const { sink } = this.#arguments;
-    if (sink.kind === 'stream' && sink.stream.destroyed)
+    if (sink.kind === 'stream' && isClosed(sink.stream))
       this.#fail(closedUnder(sink.stream, 'sink'));
     else if (this.#mayFallBack(fallback)) this.#stream({ ...fallback, at: this.#transferred });
   }
