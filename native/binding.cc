@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <netinet/tcp.h>
 
 #include <memory>
 #include <string>
@@ -228,13 +227,9 @@ Napi::Value is_appending(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), flags.ok() && (flags.value & O_APPEND) != 0);
 }
 
-// hidesReset(fd): whether a socket, whose own side has not been shut down, has come to its end by a
-// reset: TCP has closed it. The error goes to the first call that asks, and all others read an end
-// (tcp_reset(), sock_error()). While it is there an end that was read is one: it came before.
-Napi::Value hides_reset(const Napi::CallbackInfo& info) {
-  const int fd = int_argument(info, 0);
-  const bool is_closed = sys::tcp_state(fd).value == TCP_CLOSE;
-  return Napi::Boolean::New(info.Env(), is_closed && (sys::poll(fd, 0).value & POLLERR) == 0);
+// hidesReset(fd): see hides_reset() in splice_transfer.h.
+Napi::Value hides_reset_of(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), hides_reset(int_argument(info, 0)));
 }
 
 // A length less than 0 goes to wherever reading finds the end.
@@ -498,7 +493,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports["warm"] = Napi::Function::New<warm_range>(env);
   exports["mayBlock"] = Napi::Function::New<may_block>(env);
   exports["isAppending"] = Napi::Function::New<is_appending>(env);
-  exports["hidesReset"] = Napi::Function::New<hides_reset>(env);
+  exports["hidesReset"] = Napi::Function::New<hides_reset_of>(env);
   exports["send"] = Napi::Function::New<send>(env);
   exports["splice"] = Napi::Function::New<splice>(env);
   exports["copy"] = Napi::Function::New<copy>(env);

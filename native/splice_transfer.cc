@@ -1,6 +1,7 @@
 #include "splice_transfer.h"
 
 #include <errno.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 
 #include <algorithm>
@@ -18,6 +19,11 @@ bool is_ready(int fd, short event) {
 }
 
 }  // namespace
+
+bool hides_reset(int fd) {
+  const sys::Result error = sys::poll(fd, POLLERR);
+  return sys::tcp_state(fd).value == TCP_CLOSE && error.ok() && (error.value & POLLERR) == 0;
+}
 
 SpliceTransfer::SpliceTransfer(End source, End sink, std::vector<uint8_t> head, uint64_t length)
     : source_(source), sink_(sink), head_(std::move(head)), left_(length) {}

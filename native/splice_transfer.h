@@ -12,6 +12,12 @@
 
 namespace zerocopy {
 
+// Whether a socket that has been read to its end, and whose own side has not been shut down, was
+// reset: TCP has closed it, and the error has gone to another call, which wrote. It goes to the
+// first that asks, and all others read an end (tcp_reset(), sock_error() in the kernel). As long as
+// nobody has asked, an end that was read is one: it came before the reset.
+bool hides_reset(int fd);
+
 // Bytes of a socket or a pipe on their way to a socket, a pipe or a file: by splice(2), directly
 // where one end is a pipe, else through a pipe of our own. Ends when `length` bytes have gone, or
 // before that at the source's end.

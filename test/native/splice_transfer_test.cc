@@ -693,6 +693,39 @@ TEST_CASE("a sink whose reader goes is EPIPE or ECONNRESET, and the rest is left
   });
 }
 
+TEST_CASE("a reset is hidden once another call has been told of it") {
+  DescriptorGuard guard;
+  Channel source(Kind::tcp);
+  CHECK_FALSE(hides_reset(source.out()));
+  int error = 0;
+  socklen_t length = sizeof error;
+  SUBCASE("a reset") {
+    reset(source);
+    CHECK(becomes_ready(source.out(), POLLERR));
+    CHECK_FALSE(hides_reset(source.out()));
+    REQUIRE(::getsockopt(source.out(), SOL_SOCKET, SO_ERROR, &error, &length) == 0);
+    CHECK(error == ECONNRESET);
+    CHECK(hides_reset(source.out()));
+    Seam<&Calls::poll> polls([](pollfd*, nfds_t, int) { return fail_with(ENOMEM); });
+    CHECK_FALSE(hides_reset(source.out()));
+  }
+  SUBCASE("an end, and a reset behind it") {
+    source.close_in();
+    CHECK(becomes_ready(source.out(), POLLRDHUP));
+    CHECK_FALSE(hides_reset(source.out()));
+    REQUIRE(::send(source.out(), "!", 1, MSG_NOSIGNAL) == 1);
+    CHECK(becomes_ready(source.out(), POLLERR));
+    CHECK_FALSE(hides_reset(source.out()));
+  }
+  SUBCASE("what is not TCP") {
+    for (const Kind kind : {Kind::unix_stream, Kind::pipe}) {
+      Channel other(kind);
+      other.close_in();
+      CHECK_FALSE(hides_reset(other.out()));
+    }
+  }
+}
+
 TEST_CASE("a source that is reset has failed, not the sink") {
   DescriptorGuard guard;
   for (const Kind to : kKinds) {
