@@ -259,7 +259,8 @@ TEST_CASE("jobs from many threads run once each, within the limits") {
   CHECK(all.wait_until_done(kSubmitters * kJobs));
   CHECK(eventually([&] { return threads.alive() == 0; }));
   CHECK(all.done() == kSubmitters * kJobs);
-  CHECK(all.most() <= kInAll);
+  // More devices than there are warmers for: those that come last get what is assured them beyond.
+  CHECK(all.most() <= kInAll + kDevices * Warmers::kAssuredPerDevice);
   for (Crowd& device : by_device) {
     CHECK(device.most() <= kPerDevice);
     CHECK(device.done() == kSubmitters * kJobs / kDevices);
