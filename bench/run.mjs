@@ -97,7 +97,7 @@ async function main() {
   const { scenario: given, peers, json, quick, html, receiver, asIs } = parseOptions();
   const wanted = given.length === 0 && receiver ? REMOTE : given;
   const page = html === undefined ? undefined : await preparePage(html);
-  if (peers && !isInOwnNetwork) installPeers(log); // which has none of the world
+  if (peers && !isInOwnNetwork) installPeers(log); // which reaches nobody else
   const status = asIs || receiver ? undefined : await runInOwnNetwork();
   if (status !== undefined) {
     process.exitCode = status;

@@ -2,6 +2,7 @@
 //
 // What Node does not document of handles is touched here: `_handle`, `fd`, the names of their
 // classes; and `reading`, `readStop` for socket-source.ts.
+import * as fs from 'node:fs';
 import type * as net from 'node:net';
 import { systemError } from './errors';
 import { because } from './fallback';
@@ -23,6 +24,16 @@ export function handleOf(socket: net.Socket): Handle | null {
 export function isKernelHandle(handle: Handle): boolean {
   const { name } = handle.constructor;
   return name === 'TCP' || name === 'Pipe';
+}
+
+/** Whether it is a pipe, and no Unix socket: asked without native code, and whatever fs is by now. */
+export function isPipe({ constructor, fd = -1 }: Handle): boolean {
+  if (constructor.name !== 'Pipe' || fd < 0) return false;
+  try {
+    return fs.fstatSync(fd).isFIFO();
+  } catch {
+    return false;
+  }
 }
 
 /** Of handles that are known not to block. */

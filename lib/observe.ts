@@ -3,11 +3,10 @@
 //
 // While nobody has, nothing is made and no time is taken: all transfers share one Observation.
 import { tracingChannel } from 'node:diagnostics_channel';
-import * as fs from 'node:fs';
 import { IncomingMessage } from 'node:http';
 import * as net from 'node:net';
 import { isFileHandle } from './file';
-import { handleOf, isKernelHandle } from './handle';
+import { handleOf, isKernelHandle, isPipe } from './handle';
 import { isMessage } from './http';
 import type { Backend, Fallback } from './options';
 import { countBegun, countEnded, countFallback } from './stats';
@@ -149,7 +148,7 @@ function kindOf(endpoint: unknown): EndpointKind {
 
 function kindOfSocket(socket: net.Socket): EndpointKind {
   const handle = handleOf(socket);
-  if (handle !== null && !isKernelHandle(handle)) return 'stream';
-  const { fd = -1 } = handle ?? {};
-  return fd >= 0 && fs.fstatSync(fd).isFIFO() ? 'pipe' : 'socket';
+  if (handle === null) return 'socket';
+  if (!isKernelHandle(handle)) return 'stream';
+  return isPipe(handle) ? 'pipe' : 'socket';
 }

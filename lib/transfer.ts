@@ -7,7 +7,7 @@ import { onAbort } from './abort';
 import type { Claim } from './claim';
 import { closedUnder, isClosed } from './closed';
 import { type Failure, isSocketError, systemError, transferError } from './errors';
-import { refusedBy } from './fallback';
+import { because, refusedBy } from './fallback';
 import { FileSink } from './file-sink';
 import { breakOff, isMessage } from './http';
 import type { Job, Turn } from './lease';
@@ -75,11 +75,8 @@ export function move(args: Arguments, observation: Observation): Promise<Transfe
 
 /** Why native code may not be used at all. */
 export function whyNoNativeCode(backend: Arguments['backend']): Fallback | undefined {
-  if (backend === 'stream') {
-    return { code: 'REQUESTED', message: "backend: 'stream' was given", at: 0 };
-  }
-  if (addon.native === undefined) return { code: addon.code, message: addon.reason, at: 0 };
-  return undefined;
+  if (backend === 'stream') return because('REQUESTED', "backend: 'stream' was given");
+  return addon.native ? undefined : because(addon.code, addon.reason);
 }
 
 class Transfer implements Job {

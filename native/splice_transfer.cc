@@ -21,8 +21,11 @@ bool is_ready(int fd, short event) {
 }  // namespace
 
 bool hides_reset(int fd) {
-  const sys::Result error = sys::poll(fd, POLLERR);
-  return sys::tcp_state(fd).value == TCP_CLOSE && error.ok() && (error.value & POLLERR) == 0;
+  // In this order: the kernel sets the error of a reset before the state, so that one which comes
+  // in between can't be taken for one that somebody has been told of.
+  if (sys::tcp_state(fd).value != TCP_CLOSE) return false;
+  const sys::Result pending = sys::poll(fd, POLLERR);
+  return pending.ok() && (pending.value & POLLERR) == 0;
 }
 
 SpliceTransfer::SpliceTransfer(End source, End sink, std::vector<uint8_t> head, uint64_t length)

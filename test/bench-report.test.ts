@@ -182,20 +182,31 @@ test('charts whose scenarios are not in the results are named, and the others dr
   expect(fs.readdirSync(folder)).toEqual(['gain.svg']);
 });
 
+function bench(...options: string[]) {
+  const script = path.join(__dirname, '../bench/run.mjs');
+  return spawnSync(process.execPath, [script, '--scenario', 'accept-files', ...options], {
+    encoding: 'utf8',
+    env: { ...process.env, CC: '/none' }, // nothing is measured
+  });
+}
+
+test("where it may the bench has a network of its own, with Reno; the machine's when asked to", () => {
+  const machines = fs.readFileSync('/proc/sys/net/ipv4/tcp_congestion_control', 'utf8').trim();
+  const mayHaveOwn = spawnSync('unshare', ['--net', 'true']).status === 0;
+  const controlOf = (...options: string[]) =>
+    JSON.parse(bench('--json', ...options).stdout).machine.congestionControl;
+  expect(controlOf()).toBe(mayHaveOwn ? 'reno' : machines);
+  expect(controlOf('--network-as-is')).toBe(machines);
+  expect(bench('--scenario', 'nonsense')).toMatchObject({
+    status: 1,
+    stderr: expect.stringContaining("There is no scenario 'nonsense'"),
+  });
+});
+
 test('the bench writes the page beside its text, or beside its results', () => {
   const html = path.join(directory, 'page.html');
-  const script = path.join(__dirname, '../bench/run.mjs');
-  const bench = (...options: string[]) =>
-    spawnSync(
-      process.execPath,
-      [script, '--scenario', 'accept-files', '--html', html, ...options],
-      {
-        encoding: 'utf8',
-        env: { ...process.env, CC: '/none' }, // nothing is measured
-      },
-    );
-  expect(bench().stdout).toMatch(/missing: no C compiler/);
-  const { command } = JSON.parse(bench('--json').stdout);
+  expect(bench('--html', html).stdout).toMatch(/missing: no C compiler/);
+  const { command } = JSON.parse(bench('--html', html, '--json').stdout);
   expect(command).toMatch(/^npm run bench -- --scenario accept-files --html .* --json$/);
   expect(fs.readFileSync(html, 'utf8')).toContain(command);
 });

@@ -4,9 +4,10 @@ import { channel, tracingChannel } from 'node:diagnostics_channel';
 import { once } from 'node:events';
 import * as fs from 'node:fs';
 import * as http from 'node:http';
+import { createRequire } from 'node:module';
 import * as path from 'node:path';
 import { PassThrough, Writable } from 'node:stream';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import {
   copyFile,
   createReadStream,
@@ -27,6 +28,8 @@ import { pipeEnds } from './helpers/sources';
 import { secureLink } from './helpers/tls';
 
 const SIZE = 500_009;
+/** What the library calls, and not a copy of its names. */
+const nodesFs: typeof fs = createRequire(import.meta.url)('node:fs');
 const requested = { code: 'REQUESTED', message: "backend: 'stream' was given", at: 0 };
 
 /** What a transfer that moves `bytes` adds. */
@@ -442,6 +445,23 @@ test('a pipe is told as one, also where nothing goes natively', async () => {
     expect(JSON.parse(stderr)).toEqual({ sourceKind: 'file', sinkKind: 'pipe' });
     expect(Number(stdout)).toBe(SIZE);
   }
+});
+
+test('a trace of a pipe is of a socket where fs tells nothing, and nothing fails', async () => {
+  const all = observed();
+  const file = testFile(SIZE);
+  const { source: reader, writer: sink } = pipeEnds();
+  const received = receive(reader);
+  const fstat = vi.spyOn(nodesFs, 'fstatSync').mockImplementation(() => {
+    throw new Error('mine');
+  });
+  onTestFinished(() => fstat.mockRestore());
+  const sent = transfer(file.path, sink, { endSink: true });
+  expect(fstat).toHaveBeenCalled();
+  fstat.mockRestore();
+  await sent;
+  expect((await received).equals(file.content)).toBe(true);
+  expect(all).toMatchObject([{ trace: { sinkKind: 'socket' }, events: WELL }]);
 });
 
 test('a worker has totals and a channel of its own', async () => {

@@ -31,8 +31,8 @@ export async function runInOwnNetwork() {
   const command = [process.execPath, ...process.execArgv, ...process.argv.slice(1)];
   const env = { ...process.env, [MARK]: 'own' };
   const child = spawn('unshare', within(...command), { stdio: 'inherit', env });
-  process.on('SIGINT', () => {}); // which a terminal sends to both, and the child tells how it ends
-  process.on('SIGTERM', () => child.kill());
+  // A terminal's SIGINT reaches the child by itself too; how it ends is the child's to tell.
+  for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => child.kill(signal));
   const [status] = await once(child, 'exit');
   return status ?? 1;
 }
