@@ -27,8 +27,9 @@ export function isKernelHandle(handle: Handle): boolean {
 }
 
 /** Whether it is a pipe, and no Unix socket: asked without native code, and whatever fs is by now. */
-export function isPipe({ constructor, fd = -1 }: Handle): boolean {
-  if (constructor.name !== 'Pipe' || fd < 0) return false;
+export function isPipe(handle: Handle): boolean {
+  const { fd = -1 } = handle;
+  if (handle.constructor.name !== 'Pipe' || fd < 0) return false;
   try {
     return fs.fstatSync(fd).isFIFO();
   } catch {
