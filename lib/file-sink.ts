@@ -33,7 +33,7 @@ export interface OwnFile {
 
 type Done = (error?: Error | null) => void;
 
-const { O_WRONLY, O_RDWR, O_CREAT } = fs.constants;
+const { O_WRONLY, O_RDWR, O_CREAT, O_EXCL } = fs.constants;
 /** Flags that empty a file which is there, and the same without that. */
 const EMPTYING: Record<string, number> = { w: O_WRONLY | O_CREAT, 'w+': O_RDWR | O_CREAT };
 const RETRY_MS = 10;
@@ -82,15 +82,25 @@ export class FileSink implements Turn {
   }
 
   async #open(source: OpenSource): Promise<void> {
-    const { file, flags } = this.#sink;
-    const emptying = typeof file === 'string' ? EMPTYING[flags] : undefined;
-    if (typeof file === 'string') {
-      this.#fd = await openPath(file, emptying ?? flags);
-      this.#isOpen = true;
-    }
-    await this.#refuseOverlap(source, emptying !== undefined);
-    if (emptying !== undefined && !this.#abandoned) await this.#empty();
+    const { file } = this.#sink;
+    const empties = typeof file === 'string' && (await this.#openPath(file));
+    await this.#refuseOverlap(source, empties);
+    if (empties && !this.#abandoned) await this.#empty();
     this.#fallback = this.#whyNotNative();
+  }
+
+  /** Resolves with whether it is to be emptied yet. */
+  async #openPath(path: string): Promise<boolean> {
+    const { flags } = this.#sink;
+    const emptying = EMPTYING[flags];
+    let made: number | undefined;
+    if (emptying !== undefined) {
+      // Made anew if that can be: ext4 writes out at close(2) what was ever truncated to nothing.
+      made = await openPath(path, emptying | O_EXCL).catch(() => undefined);
+    }
+    this.#fd = made ?? (await openPath(path, emptying ?? flags));
+    this.#isOpen = true;
+    return emptying !== undefined && made === undefined;
   }
 
   /** Only what is a file: a device or a pipe has nothing that could be cut off. */

@@ -4,6 +4,7 @@ import * as fs from 'node:fs';
 import { createServer } from 'node:net';
 import * as path from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
+import { copyInChild, expectContent } from './helpers/copies';
 import { scratchFolder, testFile } from './helpers/files';
 import { runNode } from './helpers/process';
 import { whyNoStrace, whyNotRoot } from './helpers/skips';
@@ -107,5 +108,23 @@ test.skipIf(whyNot)(
     );
     expect(warmed.length).toBeGreaterThanOrEqual((2 * 1024 * 1024) / 4096); // a step's
     for (const { line } of warmed) expect(line).toMatch(/, 1, \d+\)\s+= 1/);
+  },
+);
+
+traced.each(['copyFile', 'transfer'])(
+  `%s(): a file made anew is not truncated, which ext4 would have written out at once${why}`,
+  async (how) => {
+    const source = testFile(5000);
+    const sink = path.join(scratchFolder(), 'sink');
+    const log = path.join(scratchFolder(), 'log');
+    const truncations = async () => {
+      const wrapper = ['strace', '-f', '-qq', '-y', '-e', 'trace=ftruncate', '-o', log];
+      await copyInChild(how, source.path, sink, {}, wrapper);
+      expectContent(sink, source.content);
+      const lines = fs.readFileSync(log, 'utf8').split('\n');
+      return lines.filter((line) => line.includes(sink)).length;
+    };
+    expect(await truncations()).toBe(0);
+    expect(await truncations()).toBe(1);
   },
 );
