@@ -4,6 +4,7 @@ import { createReadStream } from 'node:fs';
 import path from 'node:path';
 import { startDiscardingReceiver } from './lib/discard.mjs';
 import { describeMachine, machineLine } from './lib/machine.mjs';
+import { runInOwnNetwork } from './lib/own-network.mjs';
 import { nodeReceiver, nodeTrial, runTrial, startReceiver } from './lib/processes.mjs';
 import { runRounds } from './lib/rounds.mjs';
 import { MiB, makeFile, makeResident, makeScratch } from './lib/scratch.mjs';
@@ -106,7 +107,11 @@ async function main() {
   if (verdicts.includes('DIFFERENT')) process.exitCode = 1;
 }
 
-main().catch((error) => {
+try {
+  const status = await runInOwnNetwork();
+  if (status === undefined) await main();
+  else process.exitCode = status;
+} catch (error) {
   console.error(error.message);
   process.exit(1);
-});
+}
