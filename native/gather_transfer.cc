@@ -177,9 +177,10 @@ bool GatherTransfer::send_file(uint64_t* budget, Outcome* outcome) {
     return false;
   }
   // Never more than is left of the range: asking for more leaves the tail corked for 200 ms
-  // (golang/go#41513). Nor more than was probed. Nor much in a call that may wait for a disk: one
-  // that is stopped ends with it.
-  const uint64_t most = residency_unknown_ ? kStepBytes : *budget;
+  // (golang/go#41513). Nor more than was probed. Nor much in one call, which goes on for as long as
+  // the peer takes bytes, though somebody may have stopped it: at first as the steps of others,
+  // then as much as has gone, unless it may wait for a disk.
+  const uint64_t most = residency_unknown_ ? kStepBytes : std::max(kStepBytes, transferred());
   const uint64_t wanted = std::min({most, *budget, left, probed_until_ - within_});
   const uint64_t began = residency_unknown_ ? sys::now(CLOCK_MONOTONIC) : 0;
   const sys::Result sent = send_range(segment.file->fd(), segment.offset + within_, wanted);

@@ -2,7 +2,7 @@
 // in them passes its tests, built by the same compiler for the same C library, on x64 and under QEMU on
 // arm64; and that musl's own loader finds all that a binary asks of it.
 //
-// Needs Debian's doctest-dev, musl-tools and qemu-user-static.
+// Needs what npm run prebuild:all makes, and Debian's doctest-dev, musl-tools and qemu-user-static.
 import { execFileSync, spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as os from 'node:os';
@@ -23,9 +23,9 @@ const NOT_EMULATED = [
 const folder = path.resolve('build/musl');
 fs.mkdirSync(folder, { recursive: true });
 
+load(TARGETS['linux-x64-musl']);
 testEngine(TARGETS['linux-x64-musl']);
 testEngine(TARGETS['linux-arm64-musl']);
-load(TARGETS['linux-x64-musl']);
 
 /** The same tests as `make plain`. */
 function testEngine({ arch, triple }) {

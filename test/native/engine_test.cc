@@ -201,6 +201,7 @@ TEST_CASE("a completion comes after the socket has been let go") {
   AllResident resident;
   TestFile file(200'000);
   std::atomic<int> own_socket{-1}, closed{-1}, open_when_deleted{-1};
+  std::atomic<bool> added{false};
   Seam<&Calls::duplicate> duplicates([&](int fd) {
     own_socket = kernel.duplicate(fd);
     return own_socket.load();
@@ -208,12 +209,14 @@ TEST_CASE("a completion comes after the socket has been let go") {
   Seam<&Calls::epoll_control> epoll([&](int epoll_fd, int operation, int fd, epoll_event* event) {
     if (operation == EPOLL_CTL_DEL && fd == own_socket)
       open_when_deleted = ::fcntl(fd, F_GETFD) >= 0;
+    if (operation == EPOLL_CTL_ADD && fd == own_socket) added = true;
     return kernel.epoll_control(epoll_fd, operation, fd, event);
   });
   const auto recorder = std::make_shared<Recorder>(
       [&](const Completion&) { closed = ::fcntl(own_socket, F_GETFD) < 0; });
   SocketPair pair(Family::unix_stream, Buffers::small);
   const TransferId id = submit(engine, pair.sender(), gather(file.range(0, 131'088)), recorder);
+  CHECK(eventually([&] { return added.load(); }));  // the socket is full
   CHECK(receive_pattern(pair.receiver(), 0, 131'088) == "");
   check_done(recorder->wait_for(id), 131'088, Backend::sendfile);
   CHECK(open_when_deleted == 1);
