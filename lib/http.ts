@@ -29,7 +29,7 @@ import {
 import { addon, type Completion, type NativeSegments, Outcome } from './native';
 import type { Fallback } from './options';
 import { inTime } from './patience';
-import { closes } from './shared-listener';
+import { closes, SharedListener } from './shared-listener';
 
 const { EPIPE } = os.constants.errno;
 
@@ -175,6 +175,11 @@ function storeHeader(message: OutgoingMessage): Fallback | undefined {
   }
 }
 
+const sockets = new SharedListener<OutgoingMessage>(
+  (message, listener) => message.once('socket', listener),
+  (message, listener) => message.off('socket', listener),
+);
+
 /**
  * Queues a transfer among what a message keeps for the socket that it will have: a pipelined response
  * when its turn comes, a request when the agent has one. `otherwise`, where that can't be leased.
@@ -193,13 +198,14 @@ function enqueueBeforeSocket(
   // Node tells a response that waits for its turn nothing of its connection's end.
   const connection = requestSocketOf(message);
   const stop = () => {
-    message.off('socket', onSocket).off('close', onClose);
+    ignoreSocket();
+    ignoreClose();
     ignoreConnection?.();
   };
-  const onSocket = (socket: Socket) => {
+  const onSocket = () => {
     ignoreConnection?.();
     internals._onPendingData?.(-bytes);
-    if (lease(socket)) return;
+    if (lease(message.socket as Socket)) return;
     stop();
     takeBack(message, marker);
     otherwise();
@@ -210,7 +216,8 @@ function enqueueBeforeSocket(
     job.dropped(new Error('The message was closed before its turn'));
   };
   internals._onPendingData?.(bytes);
-  message.once('socket', onSocket).once('close', onClose);
+  const ignoreSocket = sockets.once(message, onSocket);
+  const ignoreClose = closes.once(message, onClose);
   const ignoreConnection = connection && closes.once(connection, onClose);
   const waiting: Job = {
     get over() {
