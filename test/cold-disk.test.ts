@@ -201,8 +201,10 @@ const table: [kind: string, flags: Flag[], waits: Waits][] = [
   ['stream', ['cache-names'], { lookup: L, open: L, getattr: '', read: W, flush: LW, release: '' }],
   ['toFile', [], { lookup: W, open: W, getattr: L, read: W, flush: W, release: '', lseek: '' }],
   ['copyFile', [], { lookup: L, open: L, getattr: L, read: W, lseek: W, release: '' }],
-  ['upload', [], { lookup: L, create: L, getattr: L, setattr: L, write: W, release: '' }],
-  ['copyTo', [], { lookup: L, create: L, getattr: L, setattr: L, write: W, release: '' }],
+  ['upload', [], { lookup: L, create: L, getattr: '', setattr: '', write: W, release: '' }],
+  ['copyTo', [], { lookup: L, create: L, getattr: L, setattr: '', write: W, release: '' }],
+  ['uploadOver', [], { lookup: L, open: L, getattr: L, setattr: L, write: W, release: '' }],
+  ['copyOver', [], { lookup: L, open: L, getattr: L, setattr: L, write: W, release: '' }],
 ];
 
 onDisk(`calls that never return${why}`, () => {
@@ -223,12 +225,12 @@ onDisk(`calls that never return${why}`, () => {
     const disk = await SlowDisk.mount({ files: 200, flags });
     const program = await Program.start(disk);
     const seen: Waits = {};
-    const writes = kind === 'upload' || kind === 'copyTo';
+    const makes = kind === 'upload' || kind === 'copyTo';
     let next = 0;
     for (const operation of Object.keys(waits) as Operation[]) {
       const files = Array.from({ length: CALLS }, () => {
         next += 1;
-        return disk.path(writes ? `new-${next}` : next);
+        return disk.path(makes ? `new-${next}` : next);
       });
       if (kind === 'descriptor' || kind === 'tiny') await program.ask('open', files);
       // What is known of the one before is no longer asked for.

@@ -71,12 +71,21 @@ const kinds = {
   fsStream: async (file) => streamOf(fs.createReadStream, file),
   toFile: async (file, options) => ({ end: transfer(file, newFile(), options) }),
   copyFile: async (file, options) => ({ end: copyFile(file, newFile(), options) }),
-  copyTo: async (file, options) => ({ end: copyFile(hotFiles[0], file, options) }),
-  upload: async (file, options) => {
-    const sink = await connect(sources);
-    return { end: transfer(sink, file, options), sink };
-  },
+  copyTo,
+  upload,
+  // The same where there is a file already.
+  copyOver: copyTo,
+  uploadOver: upload,
 };
+
+async function copyTo(file, options) {
+  return { end: copyFile(hotFiles[0], file, options) };
+}
+
+async function upload(file, options) {
+  const sink = await connect(sources);
+  return { end: transfer(sink, file, options), sink };
+}
 
 async function streamOf(create, file) {
   const sink = await connect(sinks);
