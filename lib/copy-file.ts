@@ -135,7 +135,7 @@ class Copy {
     throwIfAborted();
     const isFile = target.isFile();
     // Not one just made: ext4 writes out at close(2) what was ever truncated to nothing.
-    if (isFile && this.#made === undefined) await ftruncate(sink, 0);
+    if (isFile && (this.#made === undefined || target.size > 0n)) await ftruncate(sink, 0);
 
     const args = parseArguments(source, sink, this.#options);
     // A size that means nothing (/proc) says nothing of holes either.
