@@ -136,13 +136,16 @@ function tryPatch(patch) {
   return { ...patch, found };
 }
 
-function page(results) {
+function describeTree() {
   const git = (...args) => execFileSync('git', args, { cwd: root, encoding: 'utf8' }).trim();
   const changed = git('status', '--porcelain', '--', 'lib', 'native', 'test')
     ? ' with changes'
     : '';
+  return `${git('rev-parse', '--short', 'HEAD')}${changed}`;
+}
+
+function page(commit, results) {
   const machine = `Linux ${os.release()}, Node.js ${process.versions.node}`;
-  const commit = `${git('rev-parse', '--short', 'HEAD')}${changed}`;
   const count = results.filter(({ found }) => found).length;
   const cell = (text) => text.replaceAll('|', '\\|').replaceAll('<', '&lt;');
   const rows = results.map(
@@ -174,10 +177,11 @@ if (unknown)
 if (values.write && positionals.length > 0) throw new Error('--write takes all the bugs');
 
 const wanted = all.filter(({ name }) => positionals.length === 0 || positionals.includes(name));
+const commit = describeTree(); // which may have another by the end
 copyTree();
 control(wanted);
 const results = wanted.map(tryPatch);
 const missed = results.filter(({ found }) => !found);
 console.log(`${results.length - missed.length} of ${results.length} bugs were found`);
-if (values.write) fs.writeFileSync(report, page(results));
+if (values.write) fs.writeFileSync(report, page(commit, results));
 process.exitCode = missed.length > 0 ? 1 : 0;
