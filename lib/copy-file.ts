@@ -134,7 +134,8 @@ class Copy {
     }
     throwIfAborted();
     const isFile = target.isFile();
-    // Not one just made: ext4 writes out at close(2) what was ever truncated to nothing.
+    // Not one just made (unless somebody has written to it since): what was ever truncated to nothing
+    // ext4 writes out at close(2).
     if (isFile && (this.#made === undefined || target.size > 0n)) await ftruncate(sink, 0);
 
     const args = parseArguments(source, sink, this.#options);

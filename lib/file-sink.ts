@@ -95,7 +95,8 @@ export class FileSink implements Turn {
     const emptying = EMPTYING[flags];
     let made: number | undefined;
     if (emptying !== undefined) {
-      // Made anew if that can be: ext4 writes out at close(2) what was ever truncated to nothing.
+      // Made anew if it isn't there: what was ever truncated to nothing ext4 writes out at close(2).
+      // Whatever the error is: the next open tells it, if it stays.
       made = await openPath(path, emptying | O_EXCL).catch(() => undefined);
     }
     this.#fd = made ?? (await openPath(path, emptying ?? flags));

@@ -29,7 +29,7 @@ import {
 import { addon, type Completion, type NativeSegments, Outcome } from './native';
 import type { Fallback } from './options';
 import { inTime } from './patience';
-import { closes, SharedListener } from './shared-listener';
+import { closes, sockets } from './shared-listener';
 
 const { EPIPE } = os.constants.errno;
 
@@ -174,11 +174,6 @@ function storeHeader(message: OutgoingMessage): Fallback | undefined {
     return because('UNSUPPORTED', (error as Error).message);
   }
 }
-
-const sockets = new SharedListener<OutgoingMessage>(
-  (message, listener) => message.once('socket', listener),
-  (message, listener) => message.off('socket', listener),
-);
 
 /**
  * Queues a transfer among what a message keeps for the socket that it will have: a pipelined response

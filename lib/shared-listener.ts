@@ -49,8 +49,14 @@ export class SharedListener<T extends object> {
   }
 }
 
+const ofEvent = (name: string) =>
+  new SharedListener<NodeJS.EventEmitter>(
+    (emitter, listener) => emitter.on(name, listener),
+    (emitter, listener) => emitter.off(name, listener),
+  );
+
 /** For 'close' of whatever has it. */
-export const closes = new SharedListener<NodeJS.EventEmitter>(
-  (emitter, listener) => emitter.on('close', listener),
-  (emitter, listener) => emitter.off('close', listener),
-);
+export const closes = ofEvent('close');
+
+/** For 'socket' of a message: it has one from then on. */
+export const sockets = ofEvent('socket');

@@ -178,8 +178,8 @@ bool GatherTransfer::send_file(uint64_t* budget, Outcome* outcome) {
   }
   // Never more than is left of the range: asking for more leaves the tail corked for 200 ms
   // (golang/go#41513). Nor more than was probed. Nor much in one call, which goes on for as long as
-  // the peer takes bytes, though somebody may have stopped it: at first as the steps of others,
-  // then as much as has gone, unless it may wait for a disk.
+  // the peer takes bytes, though somebody may have stopped it: kStepBytes, or as much as has gone
+  // already. Where it may wait for a disk, kStepBytes.
   const uint64_t most = residency_unknown_ ? kStepBytes : std::max(kStepBytes, transferred());
   const uint64_t wanted = std::min({most, *budget, left, probed_until_ - within_});
   const uint64_t began = residency_unknown_ ? sys::now(CLOCK_MONOTONIC) : 0;

@@ -20,7 +20,7 @@ import {
   stuckClient,
   warmUp,
 } from './helpers/http';
-import { openDescriptors, sleep, until } from './helpers/process';
+import { openDescriptors, sleep, until, warningsOfNode } from './helpers/process';
 import { receive } from './helpers/sockets';
 
 beforeAll(warmUp);
@@ -231,12 +231,7 @@ describe.each(ways)('%s', (_way, answer) => {
   test('5,000 requests whose answers nobody reads: most of them are left unread', async () => {
     const REQUESTS = 5_000;
     const file = testFile(1000);
-    const warnings: Error[] = [];
-    const warn = (warning: Error) => warnings.push(warning);
-    process.on('warning', warn);
-    onTestFinished(() => {
-      process.off('warning', warn);
-    });
+    const warnings = warningsOfNode();
     let asked = 0;
     const errors: unknown[] = [];
     const { peer } = await stuckClient((_request, response) => {

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import * as fs from 'node:fs';
 import * as http from 'node:http';
 import * as path from 'node:path';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { type TransferError, type TransferResult, transfer } from 'zerocopy';
 import { backends } from './helpers/backends';
 import { scratchFolder, testFile } from './helpers/files';
@@ -18,7 +18,7 @@ import {
   sameOnTheWire,
   serve,
 } from './helpers/http';
-import { until } from './helpers/process';
+import { until, warningsOfNode } from './helpers/process';
 import { receive } from './helpers/sockets';
 
 const SIZE = 500_009;
@@ -109,12 +109,7 @@ describe.each(backends)('%s: before there is a socket', (backend) => {
   });
 
   test('many to one request, of which Node warns nobody', async () => {
-    const warnings: Error[] = [];
-    const warn = (warning: Error) => warnings.push(warning);
-    process.on('warning', warn);
-    onTestFinished(() => {
-      process.off('warning', warn);
-    });
+    const warnings = warningsOfNode();
     const { address } = await serve((request, response) => request.pipe(response));
     const request = http.request({ ...requestTo(address), method: 'POST' });
     const files = Array.from({ length: 20 }, (_, i) => testFile(1000 + i));

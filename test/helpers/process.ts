@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { PATIENCE } from './sanitizers';
+import { onTestFinished } from './scope';
 
 export function openDescriptors(): number {
   return fs.readdirSync('/proc/self/fd').length - 1; // without the one that lists them
@@ -31,6 +32,15 @@ export async function until(
     if (Date.now() > end) throw new Error(`Waited in vain until ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
+}
+
+/** What Node warns of from here to the test's end. */
+export function warningsOfNode(): Error[] {
+  const warnings: Error[] = [];
+  const warn = (warning: Error) => warnings.push(warning);
+  process.on('warning', warn);
+  onTestFinished(() => process.off('warning', warn));
+  return warnings;
 }
 
 export const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));

@@ -177,7 +177,7 @@ if (unknown)
 if (values.write && positionals.length > 0) throw new Error('--write takes all the bugs');
 
 const wanted = all.filter(({ name }) => positionals.length === 0 || positionals.includes(name));
-const commit = describeTree(); // which may have another by the end
+const commit = describeTree(); // of what is copied now: others may follow meanwhile
 copyTree();
 control(wanted);
 const results = wanted.map(tryPatch);
