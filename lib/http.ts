@@ -7,8 +7,8 @@
 // have made.
 //
 // What Node does not document of messages is touched here and nowhere else: `_header`, `_headerSent`,
-// `_hasBody`, `_implicitHeader`, `_send`, `_writeRaw`, `outputData`, `_onPendingData`, `[corked]`,
-// `chunkedEncoding`, `_httpMessage`.
+// `_hasBody`, `_implicitHeader`, `_storeHeader`, `_contentLength`, `_send`, `_writeRaw`, `outputData`,
+// `_onPendingData`, `[corked]`, `chunkedEncoding`, `_httpMessage`.
 import * as fs from 'node:fs';
 import { ClientRequest, OutgoingMessage } from 'node:http';
 import type { Socket } from 'node:net';
@@ -29,7 +29,7 @@ import {
 import { addon, type Completion, type NativeSegments, Outcome } from './native';
 import type { Fallback } from './options';
 import { inTime } from './patience';
-import { closes, sockets } from './shared-listener';
+import { closes, SharedListener, sockets } from './shared-listener';
 
 const { EPIPE } = os.constants.errno;
 
@@ -39,6 +39,8 @@ interface Internals {
   _header: string | null;
   _hasBody: boolean;
   _implicitHeader(): void;
+  _storeHeader(...head: unknown[]): void;
+  _contentLength: number | null;
   _send(data: Uint8Array, encoding: undefined, done: Done): boolean;
   _writeRaw: unknown;
   _headerSent: boolean;
@@ -102,6 +104,30 @@ export function sendBodyNow(message: OutgoingMessage, range: FileRange): Complet
   if (sent.value > 0 && sent.value < head.length) socket.write(head.slice(sent.value), 'latin1');
   return head === '' ? sent : { ...sent, value: Math.max(0, sent.value - head.length) };
 }
+
+/**
+ * For the headers of a message that has none yet: when they are made up, which is before anything is
+ * written.
+ */
+export const headers = new SharedListener<OutgoingMessage>((message, listener) => {
+  const internals = internalsOf(message);
+  const before = Object.getOwnPropertyDescriptor(internals, '_storeHeader');
+  const { _storeHeader } = internals;
+  let listens = true;
+  const hook = (...head: unknown[]) => {
+    // end() takes its chunk for all of the body.
+    if (listens) internals._contentLength = null;
+    _storeHeader.apply(message, head);
+    listener();
+  };
+  internals._storeHeader = hook;
+  return () => {
+    listens = false;
+    if (internals._storeHeader !== hook) return; // another hook is over it, and stays
+    if (before) Object.defineProperty(internals, '_storeHeader', before);
+    else Reflect.deleteProperty(internals, '_storeHeader');
+  };
+});
 
 /**
  * Queues a transfer behind what has been written to the message so far. Sends the headers with it, as

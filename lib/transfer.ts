@@ -9,7 +9,7 @@ import { closedUnder, isClosed } from './closed';
 import { type Failure, isSocketError, systemError, transferError } from './errors';
 import { because, refusedBy } from './fallback';
 import { FileSink } from './file-sink';
-import { breakOff, isMessage } from './http';
+import { breakOff, headers, isMessage } from './http';
 import type { Job, Turn } from './lease';
 import { addon, type Completion, type NativeSegments, Outcome } from './native';
 import { type Observation, observe } from './observe';
@@ -98,6 +98,7 @@ class Transfer implements Job {
   #source: OpenSource | undefined;
   /** Tells that the process no longer waits for the source to be open. */
   #isOpened: (() => void) | undefined;
+  #ignoreHeaders: (() => void) | undefined;
   #turn: Turn | undefined;
   #turnTaken = false;
   #fileSink: FileSink | undefined;
@@ -125,7 +126,7 @@ class Transfer implements Job {
   }
 
   begin(): void {
-    const { source, sink, signal, backend } = this.#arguments;
+    const { source, sink, endSink, signal, backend } = this.#arguments;
     this.#fallback = whyNoNativeCode(backend) ?? whyNotNativeSink(sink, source.kind === 'stream');
     if (this.#fallback) this.#backend = 'stream';
     if (signal?.aborted) return this.#fail(this.#aborted());
@@ -154,9 +155,14 @@ class Transfer implements Job {
     } catch (error) {
       return this.#fail(error as Error);
     }
-    // Headers that have not been sent stay so until there is a source: the answer may be 404 yet.
-    const early = sink.kind === 'stream' && isMessage(sink.stream) && !sink.stream.headersSent;
-    if (this.#source || !early) this.#takeTurn();
+    const message = sink.kind === 'stream' && isMessage(sink.stream) ? sink.stream : undefined;
+    if (this.#source || !message || message.headersSent) {
+      this.#takeTurn();
+    } else if (!endSink) {
+      // The headers stay unsent until there is a source, since the answer may be 404 yet; but what is
+      // written to the message meanwhile is to go behind this.
+      this.#ignoreHeaders = headers.once(message, () => this.#takeTurn());
+    }
     this.#proceed();
     if (!this.#settled) this.#keepMemory();
   }
@@ -211,8 +217,12 @@ class Transfer implements Job {
 
   #takeTurn(): void {
     const { sink } = this.#arguments;
-    if (this.#turnTaken || sink.kind !== 'stream') return;
+    if (sink.kind !== 'stream') return;
+    // Those whose sources are not open yet go before it; it may be one of them.
+    if (isMessage(sink.stream)) headers.tell(sink.stream);
+    if (this.#turnTaken) return;
     this.#turnTaken = true;
+    this.#ignoreHeaders?.();
     takeTurn(sink.stream, this);
   }
 
@@ -486,6 +496,7 @@ class Transfer implements Job {
     clearInterval(this.#progressTimer);
     const { source, sink } = this.#arguments;
     this.#ignoreSignal?.();
+    this.#ignoreHeaders?.();
     if (sink.kind === 'stream') sink.stream.off('close', this.#onSinkClose);
     const onSourceClose = this.#onSourceClose;
     if (source.kind === 'stream' && onSourceClose) source.stream.off('close', onSourceClose);

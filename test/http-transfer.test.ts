@@ -3,8 +3,8 @@ import { once } from 'node:events';
 import * as fs from 'node:fs';
 import * as http from 'node:http';
 import * as path from 'node:path';
-import { describe, expect, test } from 'vitest';
-import { type TransferError, type TransferResult, transfer } from 'zerocopy';
+import { describe, expect, test, vi } from 'vitest';
+import { createReadStream, type TransferError, type TransferResult, transfer } from 'zerocopy';
 import { backends } from './helpers/backends';
 import { scratchFolder, testFile } from './helpers/files';
 import {
@@ -19,6 +19,7 @@ import {
   serve,
 } from './helpers/http';
 import { until, warningsOfNode } from './helpers/process';
+import { onTestFinished } from './helpers/scope';
 import { receive } from './helpers/sockets';
 
 const SIZE = 500_009;
@@ -230,6 +231,138 @@ describe.each(framings)('%s', (framing) => {
     });
     expectSame(answerOf(wire).body, file.content);
     expect(await result).toMatchObject({ transferred: SIZE, fallback: { code: 'REQUESTED' } });
+  });
+});
+
+/** As under Node's permission model, where Node's own fs opens all files: none is open at once. */
+function openingLater<T>(begin: () => T): T {
+  Object.defineProperty(process, 'permission', { configurable: true, value: {} });
+  try {
+    return begin();
+  } finally {
+    Reflect.deleteProperty(process, 'permission');
+  }
+}
+
+/** From now on, and to the end of the test, Node's own fs takes its time to open a file. */
+function openSlowly(file: string) {
+  const { default: module } = fs as unknown as { default: typeof fs };
+  const { open } = module;
+  const spy = vi.spyOn(module, 'open').mockImplementation(((...args: Parameters<typeof open>) => {
+    if (args[0] === file) setTimeout(() => open(...args), 20);
+    else open(...args);
+  }) as typeof open);
+  onTestFinished(() => spy.mockRestore());
+}
+
+describe.each(backends)('%s: before its file is open', (backend) => {
+  const file = () => testFile(SIZE);
+  const AFTER = Buffer.from(' after');
+
+  /** All that may come behind a transfer in the same turn of the event loop. */
+  const continuations: [string, (response: http.ServerResponse, after: string) => unknown][] = [
+    ['end() with a chunk', (response) => response.end(AFTER)],
+    [
+      'write()',
+      (response) => {
+        response.write(AFTER);
+        setImmediate(() => response.end());
+      },
+    ],
+    [
+      'writeHead()',
+      (response) => {
+        response.writeHead(200);
+        response.end(AFTER);
+      },
+    ],
+    [
+      'flushHeaders()',
+      (response) => {
+        response.flushHeaders();
+        response.end(AFTER);
+      },
+    ],
+    ['a transfer, open at once', (response, after) => transfer(after, response, { backend })],
+    [
+      'transfers, open later',
+      (response, after) =>
+        openingLater(() => {
+          transfer(after, response, { backend, endSink: false, length: 2 });
+          transfer(after, response, { backend, offset: 2 });
+        }),
+    ],
+    ['pipe()', (response, after) => createReadStream(after).pipe(response)],
+  ];
+
+  describe.each(framings)('%s', (framing) => {
+    test.each(continuations)(
+      'endSink: false, and %s: what comes next goes behind it',
+      async (_name, goOn) => {
+        const sent = file();
+        const after = path.join(scratchFolder(), 'after');
+        fs.writeFileSync(after, AFTER);
+        openSlowly(sent.path);
+        let result: Promise<TransferResult> | undefined;
+        const wire = await wireOf((_request, response) => {
+          if (framing !== 'chunked') response.setHeader('Content-Length', SIZE + AFTER.length);
+          const options = { backend, endSink: false };
+          result = openingLater(() => transfer(sent.path, response, options));
+          expect(response.headersSent).toBe(false);
+          goOn(response, after);
+        });
+        const { body, whole } = answerOf(wire);
+        expectSame(body, Buffer.concat([sent.content, AFTER]));
+        expect(whole).toBe(true);
+        expect((await result)?.transferred).toBe(SIZE);
+      },
+    );
+  });
+
+  test('endSink: false, and it is not there: what comes next goes all the same', async () => {
+    let error: Promise<TransferError> | undefined;
+    const wire = await wireOf((_request, response) => {
+      const options = { backend, endSink: false };
+      error = transfer('/nowhere', response, options).then(
+        () => undefined as never,
+        (error) => error,
+      );
+      response.end(AFTER);
+    });
+    expect(answerOf(wire)).toMatchObject({ body: AFTER, whole: true });
+    expect(await error).toMatchObject({ code: 'ENOENT', transferred: 0 });
+  });
+
+  test('one that is to end the message gives way to another answer', async () => {
+    const sent = file();
+    let error: Promise<TransferError> | undefined;
+    const wire = await wireOf((_request, response) => {
+      error = openingLater(() => transfer(sent.path, response, { backend })).then(
+        () => undefined as never,
+        (error) => error,
+      );
+      response.statusCode = 503;
+      response.end('busy');
+    });
+    const { head, body } = answerOf(wire);
+    expect(head).toMatch(/^HTTP\/1\.1 503 [\s\S]*\r\nContent-Length: 4$/);
+    expect(body.toString()).toBe('busy');
+    const code = expect.stringMatching(/^ERR_STREAM_(WRITE_AFTER_END|PREMATURE_CLOSE)$/);
+    expect(await error).toMatchObject({ code, transferred: 0 });
+  });
+
+  test('once it is open, or has failed, nothing of it is left on the message', async () => {
+    const own: boolean[] = [];
+    await wireOf(async (_request, response) => {
+      const failed = transfer('/nowhere', response, { backend, endSink: false });
+      own.push(Object.hasOwn(response, '_storeHeader'));
+      await failed.catch(() => {});
+      own.push(Object.hasOwn(response, '_storeHeader'));
+      await openingLater(() => transfer(file().path, response, { backend, endSink: false }));
+      own.push(Object.hasOwn(response, '_storeHeader'));
+      response.end();
+    });
+    expect(own).toEqual([true, false, false]);
   });
 });
 

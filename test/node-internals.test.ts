@@ -204,6 +204,8 @@ type Message = {
   _headerSent: boolean;
   _hasBody: boolean;
   _implicitHeader(): void;
+  _storeHeader(...head: unknown[]): void;
+  _contentLength: number | null;
   _send(data: Uint8Array, encoding: undefined, done: () => void): boolean;
   _writeRaw(data: Uint8Array): boolean;
   outputData: unknown[];
@@ -275,6 +277,33 @@ test('a message has its head in _header, once _implicitHeader has made it, and s
     response.end();
   });
   expect(answersOf(wire)).toMatchObject([{ whole: true, body: Buffer.from('ab') }]);
+});
+
+test('_storeHeader makes the head, however it is asked for, and end() tells it _contentLength', async () => {
+  type Way = [(response: http.ServerResponse) => void, number | null];
+  const ways: Way[] = [
+    [(response) => response.end('ab'), 2],
+    [(response) => response.end(), 0],
+    [(response) => response.write('ab'), null],
+    [(response) => response.writeHead(200), null],
+    [(response) => response.flushHeaders(), null],
+  ];
+  for (const [way, length] of ways) {
+    const seen: unknown[] = [];
+    await answered((response) => {
+      const own = message(response);
+      const { _storeHeader } = own;
+      own._storeHeader = (...head) => {
+        seen.push([own._header, own._contentLength]);
+        own._contentLength = null;
+        _storeHeader.apply(response, head);
+        seen.push(own.chunkedEncoding);
+      };
+      way(response);
+      response.end();
+    });
+    expect(seen).toEqual([[null, length], true]);
+  }
 });
 
 test('a head that has been sent by other means is not sent again', async () => {
