@@ -6,7 +6,7 @@ import * as path from 'node:path';
 import { describe, expect, test, vi } from 'vitest';
 import { createReadStream, type TransferError, type TransferResult, transfer } from 'zerocopy';
 import { backends } from './helpers/backends';
-import { scratchFolder, testFile } from './helpers/files';
+import { openingLater, scratchFolder, testFile } from './helpers/files';
 import {
   answerOf,
   answersOf,
@@ -233,16 +233,6 @@ describe.each(framings)('%s', (framing) => {
     expect(await result).toMatchObject({ transferred: SIZE, fallback: { code: 'REQUESTED' } });
   });
 });
-
-/** As under Node's permission model, where Node's own fs opens all files: none is open at once. */
-function openingLater<T>(begin: () => T): T {
-  Object.defineProperty(process, 'permission', { configurable: true, value: {} });
-  try {
-    return begin();
-  } finally {
-    Reflect.deleteProperty(process, 'permission');
-  }
-}
 
 /** From now on, and to the end of the test, Node's own fs takes its time to open a file. */
 function openSlowly(file: string) {

@@ -9,8 +9,17 @@ export const scratchRoot = path.resolve(process.env.ZEROCOPY_TEST_SCRATCH ?? 'bu
 /** A folder that goes with the test. */
 export function scratchFolder(): string {
   const folder = fs.mkdtempSync(path.join(scratchRoot, 'test-'));
-  onTestFinished(() => fs.rmSync(folder, { recursive: true, force: true, maxRetries: 5 }));
+  onTestFinished(() => removeFolder(folder));
   return folder;
+}
+
+function removeFolder(folder: string): void {
+  const options = { recursive: true, force: true, maxRetries: 5 };
+  try {
+    fs.rmSync(folder, options);
+  } catch {
+    fs.rmSync(folder, options); // a transfer that was aborted has made its file meanwhile
+  }
 }
 
 /** Bytes that differ at every offset of interest: a counter, mixed. */
@@ -52,3 +61,13 @@ export async function handleFor(file: string, flags: string): Promise<fs.promise
 }
 
 export const sha256 = (content: Uint8Array) => createHash('sha256').update(content).digest('hex');
+
+/** As under Node's permission model, where Node's own fs opens all files: none is open at once. */
+export function openingLater<T>(begin: () => T): T {
+  Object.defineProperty(process, 'permission', { configurable: true, value: {} });
+  try {
+    return begin();
+  } finally {
+    Reflect.deleteProperty(process, 'permission');
+  }
+}

@@ -72,6 +72,10 @@ const asked = {
     { weight: 5, arbitrary: fc.constant(undefined) },
     { weight: 1, arbitrary: fc.constant(true) },
   ),
+  late: fc.oneof(
+    { weight: 3, arbitrary: fc.constant(undefined) },
+    { weight: 1, arbitrary: fc.constant(true) },
+  ),
 };
 
 const index = fc.nat(5);

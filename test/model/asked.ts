@@ -1,5 +1,6 @@
 // A transfer that a program has asked for, and what became of it.
 import { TransferError, type TransferOptions, type TransferResult, transfer } from 'zerocopy';
+import { openingLater } from '../helpers/files';
 import { type Facts, judge, type Outcome, type Way } from './model';
 
 /**
@@ -21,6 +22,7 @@ export interface Request {
   causes: () => Iterable<string>;
   abort: 'before' | 'at once' | 'later' | undefined;
   progress: boolean;
+  late: boolean;
   /** It has settled; maybe not as it should have. */
   ended: (outcome: Outcome, wrong: string | undefined) => void;
 }
@@ -60,7 +62,8 @@ export class Asked {
       if (before) wrong = 'it has settled before';
       request.ended(outcome, wrong);
     };
-    this.settled = transfer(source, sink, options).then(
+    const begin = () => transfer(source, sink, options);
+    this.settled = (request.late ? openingLater(begin) : begin()).then(
       (result: TransferResult) => settle({ result }),
       (error: TransferError) => settle({ error }),
     );

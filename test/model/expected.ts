@@ -7,6 +7,7 @@ const transfers = [
   'transfer: of nothing',
   "transfer: 'stream'",
   'transfer: onProgress',
+  'transfer: open later',
   ...['path', 'URL', 'fd', 'FileHandle', 'fd, closed at once'].map(
     (by) => `transfer: range, by ${by}`,
   ),

@@ -57,6 +57,8 @@ interface Asked {
   /** 'later': by an operation of its own. */
   abort?: 'before' | 'at once' | 'later' | undefined;
   progress?: boolean | undefined;
+  /** Its files, but the program's own, are not open at once. */
+  late?: boolean | undefined;
 }
 
 export type Part = { memory: number } | Range;

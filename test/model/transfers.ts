@@ -119,14 +119,16 @@ function sinkFor(world: World, operation: Operation): Sink | undefined {
 function countTransfer(
   world: World,
   name: string,
-  { backend, abort, end, progress }: Operation,
+  operation: Operation,
   sink: Sink,
   most: number,
 ): void {
+  const { backend, abort, end, progress } = operation;
   const { column } = sink;
   world.count(name, column);
   if (most === 0) world.alsoCount('transfer: of nothing', column);
   if (backend === 'stream') world.alsoCount("transfer: 'stream'", column);
+  if (isLate(operation)) world.alsoCount('transfer: open later', column);
   if (progress) world.alsoCount('transfer: onProgress', column);
   if (abort && abort !== 'later') world.alsoCount(`abort: ${abort}`, column);
   if (!end || sink instanceof FileTarget || sink.promised !== undefined) return;
@@ -149,12 +151,13 @@ interface From {
 /** Asks for a transfer to a sink that is free. */
 function ask(
   world: World,
-  { backend, abort, progress, end }: Pick<Operation, 'backend' | 'abort' | 'progress' | 'end'>,
+  operation: Operation,
   what: string,
   from: From,
   sink: Sink,
   piece: () => Piece,
 ): Asked {
+  const { backend, abort, progress, end } = operation;
   const isFile = sink instanceof FileTarget;
   const over = world.begin(sink);
   const way = wayOf(from.kind, sink.kind, backend);
@@ -176,6 +179,7 @@ function ask(
     causes: () => [...from.causes(), ...(isFile ? [] : causesOf(sink))],
     abort,
     progress: progress ?? false,
+    late: isLate(operation),
     ended: (outcome, wrong) => {
       const { transferred, backend, ...rest } =
         'result' in outcome ? outcome.result : outcome.error;
@@ -189,7 +193,8 @@ function ask(
     },
   };
   const asked = new Asked(request);
-  if (sink.kind === 'http') holdUntilOpened(sink as Outlet, asked);
+  if (sink.kind === 'http' && request.options.endSink !== false)
+    holdUntilOpened(sink as Outlet, asked);
   world.asked.push(asked);
   if (abort === 'later') {
     world.abortable.push({
@@ -204,7 +209,15 @@ function ask(
   return asked;
 }
 
-/** A message whose headers have not gone has no place for a transfer until its source is open. */
+/** What is cut off the program's own file is known from the call on. */
+function isLate(operation: Operation): boolean {
+  if (!operation.late || operation.op === 'take') return false;
+  const parts: Part[] = operation.op === 'gather' ? operation.parts : [operation.from];
+  const files = parts.filter((part) => 'file' in part).map(({ file }) => file);
+  return files.length > 0 && !files.includes('own');
+}
+
+/** Until its source is open, a transfer that is to end a message gives way to what else is written. */
 async function holdUntilOpened(outlet: Outlet, asked: Asked): Promise<void> {
   const { sink, line } = outlet;
   if (!('headersSent' in sink)) return;
