@@ -7,7 +7,7 @@ import type { Turn } from './lease';
 import type { Completion } from './native';
 import type { Fallback } from './options';
 import { SocketSource, whyNotNativeSource } from './socket-source';
-import type { PumpSource } from './stream-backend';
+import { type PumpSource, sizeUpTo } from './stream-backend';
 
 /** Each stream's last claim, until it has ended. */
 const last = new WeakMap<Readable, Promise<void>>();
@@ -95,10 +95,7 @@ export class Claim implements PumpSource {
   #readBuffered(most: number): Buffer {
     const chunks: Buffer[] = [];
     for (let left = most; left > 0; ) {
-      const { readableLength, readableHighWaterMark } = this.stream;
-      // Who asks for a number beyond the highWaterMark raises it, for good.
-      const size = left < readableLength ? Math.min(left, readableHighWaterMark || 1) : undefined;
-      const chunk = this.read(size) as Buffer | null;
+      const chunk = this.read(sizeUpTo(left, this.stream)) as Buffer | null;
       if (chunk === null) break;
       chunks.push(chunk);
       left -= chunk.length;

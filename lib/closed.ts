@@ -1,6 +1,6 @@
 // Ends that were closed under a transfer.
 import type { Readable, Writable } from 'node:stream';
-import type { Failure } from './errors';
+import { type Failure, tellsOfDestroy } from './errors';
 import { isGone, isMessage } from './http';
 
 /** A message hears later than its connection that this has gone. */
@@ -14,10 +14,11 @@ export function closedUnder(
   role: 'source' | 'sink',
 ): Failure {
   const cause: NodeJS.ErrnoException | null | undefined = (stream as Partial<Readable>).errored;
-  if (cause?.syscall !== undefined) return cause;
+  const failure = cause && !tellsOfDestroy(cause) ? cause : undefined;
+  if (failure?.syscall !== undefined) return failure;
   return {
     message: `The ${role} was destroyed under the transfer`,
-    code: cause?.code ?? 'ERR_STREAM_PREMATURE_CLOSE',
+    code: failure?.code ?? 'ERR_STREAM_PREMATURE_CLOSE',
     cause: cause ?? undefined,
   };
 }

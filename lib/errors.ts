@@ -114,6 +114,14 @@ export function isSocketError({ code }: NodeJS.ErrnoException): boolean {
   return code !== undefined && SOCKET_ERRORS.has(code);
 }
 
+/**
+ * Whether an error is no more than what writes on their way hear of `destroy()`, since Node 24 (EBADF: of
+ * a TLSSocket).
+ */
+export function tellsOfDestroy({ code, syscall }: NodeJS.ErrnoException): boolean {
+  return syscall === 'write' && (code === 'ECANCELED' || code === 'EBADF');
+}
+
 type ArgumentErrorCode = 'ERR_INVALID_ARG_TYPE' | 'ERR_INVALID_ARG_VALUE' | 'ERR_OUT_OF_RANGE';
 
 /** An error for a bad argument, as Node's own: a RangeError or a TypeError with a `code`. */

@@ -7,8 +7,8 @@
 // have made.
 //
 // What Node does not document of messages is touched here and nowhere else: `_header`, `_headerSent`,
-// `_hasBody`, `_implicitHeader`, `_storeHeader`, `_contentLength`, `_send`, `_writeRaw`, `outputData`,
-// `_onPendingData`, `[corked]`, `chunkedEncoding`, `_httpMessage`.
+// `_hasBody`, `_implicitHeader`, `_send`, `_writeRaw`, `outputData`, `_onPendingData`, `[corked]`,
+// `chunkedEncoding`, `_httpMessage`.
 import * as fs from 'node:fs';
 import { ClientRequest, OutgoingMessage } from 'node:http';
 import type { Socket } from 'node:net';
@@ -29,7 +29,7 @@ import {
 import { addon, type Completion, type NativeSegments, Outcome } from './native';
 import type { Fallback } from './options';
 import { inTime } from './patience';
-import { closes, SharedListener, sockets } from './shared-listener';
+import { closes, sockets } from './shared-listener';
 
 const { EPIPE } = os.constants.errno;
 
@@ -39,8 +39,6 @@ interface Internals {
   _header: string | null;
   _hasBody: boolean;
   _implicitHeader(): void;
-  _storeHeader(...head: unknown[]): void;
-  _contentLength: number | null;
   _send(data: Uint8Array, encoding: undefined, done: Done): boolean;
   _writeRaw: unknown;
   _headerSent: boolean;
@@ -106,30 +104,6 @@ export function sendBodyNow(message: OutgoingMessage, range: FileRange): Complet
 }
 
 /**
- * For the headers of a message that has none yet: when they are made up, which is before anything is
- * written.
- */
-export const headers = new SharedListener<OutgoingMessage>((message, listener) => {
-  const internals = internalsOf(message);
-  const before = Object.getOwnPropertyDescriptor(internals, '_storeHeader');
-  const { _storeHeader } = internals;
-  let listens = true;
-  const hook = (...head: unknown[]) => {
-    // end() takes its chunk for all of the body.
-    if (listens) internals._contentLength = null;
-    _storeHeader.apply(message, head);
-    listener();
-  };
-  internals._storeHeader = hook;
-  return () => {
-    listens = false;
-    if (internals._storeHeader !== hook) return; // another hook is over it, and stays
-    if (before) Object.defineProperty(internals, '_storeHeader', before);
-    else Reflect.deleteProperty(internals, '_storeHeader');
-  };
-});
-
-/**
  * Queues a transfer behind what has been written to the message so far. Sends the headers with it, as
  * `write()` would. `otherwise` is called where it turns out that native code can't do it. Chunks of a
  * body of unknown length get `chunkBytes` each.
@@ -152,7 +126,11 @@ export function enqueueBody(
   const corks = framed ? corksOf(message) : 0;
   for (let i = 0; i < corks; i++) message.uncork();
   const send = (marker: Uint8Array, done: Done) => internals._send(marker, undefined, done);
-  if (socket) {
+  // What the message had kept may have failed.
+  const lost = corks > 0 ? whyNotNativeBody(message) : undefined;
+  if (lost) {
+    otherwise(lost);
+  } else if (socket) {
     socket.cork();
     enqueue(socket, inner, send);
     socket.uncork();
@@ -186,8 +164,10 @@ function requestSocketOf(message: OutgoingMessage): Socket | undefined {
  * take what comes next for them.
  */
 export function breakOff(message: OutgoingMessage, error: Error): void {
-  // A server takes an error of its connection for the client's.
-  message.destroy(message instanceof ClientRequest ? error : undefined);
+  if (message instanceof ClientRequest) return void message.destroy(error);
+  // Since Node 24 a response that is destroyed before its turn leaves its connection open, for good.
+  if (!message.socket) sockets.once(message, () => message.socket?.destroy());
+  message.destroy(); // a server takes an error of its connection for the client's
 }
 
 function storeHeader(message: OutgoingMessage): Fallback | undefined {

@@ -5,6 +5,7 @@
  *             → file, file-sink: how files are opened and held, and written to
  *             → claim: a stream that a transfer reads, and nobody else meanwhile: gate;
  *               socket-source: of which native code takes the bytes
+ *             → places: whose turn comes first at an HTTP message without headers
  *             → http: a transfer's turn in the body of an HTTP message
  *             → lease: a transfer's turn among a sink's writes
  *             → handle, idle: the descriptors and the timeouts of Node's sockets

@@ -6,7 +6,8 @@
 //
 // What Node does not document of sockets as sinks is touched here: `_write`, `_writev`,
 // `bytesWritten`'s getter. test/node-internals.test.ts fails when a release of Node changes any of it,
-// or of what handle.ts, idle.ts, gate.ts, socket-source.ts, http.ts and read-stream.ts rely on.
+// or of what handle.ts, idle.ts, gate.ts, socket-source.ts, http.ts, places.ts and read-stream.ts rely
+// on.
 import * as net from 'node:net';
 import { Writable } from 'node:stream';
 import { isSocketError, systemError } from './errors';

@@ -3,22 +3,25 @@
 
 interface Waiting {
   callbacks: Set<() => void>;
-  tell: () => void;
-  ignore: () => void;
+  listener: () => void;
 }
 
 export class SharedListener<T extends object> {
   readonly #waiting = new WeakMap<T, Waiting>();
-  readonly #listen: (to: T, listener: () => void) => () => void;
+  readonly #add: (to: T, listener: () => void) => void;
+  readonly #remove: (from: T, listener: () => void) => void;
 
-  /** `listen` returns what takes the listener back. */
-  constructor(listen: (to: T, listener: () => void) => () => void) {
-    this.#listen = listen;
+  constructor(
+    add: (to: T, listener: () => void) => void,
+    remove: (from: T, listener: () => void) => void,
+  ) {
+    this.#add = add;
+    this.#remove = remove;
   }
 
   /** Calls back once. Returns what takes that back. */
   once(to: T, callback: () => void): () => void {
-    const waiting = this.#waiting.get(to) ?? this.#begin(to);
+    const waiting = this.#waiting.get(to) ?? this.#listen(to);
     waiting.callbacks.add(callback);
     return () => {
       waiting.callbacks.delete(callback);
@@ -26,33 +29,31 @@ export class SharedListener<T extends object> {
     };
   }
 
-  /** Calls all of them back now, in their order. */
-  tell(to: T): void {
-    this.#waiting.get(to)?.tell();
-  }
-
-  #begin(to: T): Waiting {
-    const tell = () => {
-      this.#stop(to, waiting);
-      for (const callback of waiting.callbacks) callback();
+  #listen(to: T): Waiting {
+    const waiting: Waiting = {
+      callbacks: new Set(),
+      listener: () => {
+        this.#stop(to, waiting);
+        for (const callback of waiting.callbacks) callback();
+      },
     };
-    const waiting: Waiting = { callbacks: new Set(), tell, ignore: this.#listen(to, tell) };
     this.#waiting.set(to, waiting);
+    this.#add(to, waiting.listener);
     return waiting;
   }
 
   #stop(to: T, waiting: Waiting): void {
     if (this.#waiting.get(to) !== waiting) return;
     this.#waiting.delete(to);
-    waiting.ignore();
+    this.#remove(to, waiting.listener);
   }
 }
 
 const ofEvent = (name: string) =>
-  new SharedListener<NodeJS.EventEmitter>((emitter, listener) => {
-    emitter.on(name, listener);
-    return () => emitter.off(name, listener);
-  });
+  new SharedListener<NodeJS.EventEmitter>(
+    (emitter, listener) => emitter.on(name, listener),
+    (emitter, listener) => emitter.off(name, listener),
+  );
 
 /** For 'close' of whatever has it. */
 export const closes = ofEvent('close');

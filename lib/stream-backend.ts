@@ -1,6 +1,7 @@
 // What the stream backend is made of: a stream over a gather list, and the pump.
 import * as fs from 'node:fs';
 import { Readable } from 'node:stream';
+import { tellsOfDestroy } from './errors';
 import type { OpenRange, Part } from './source';
 
 /** As fs.createReadStream's default. */
@@ -108,7 +109,7 @@ const EVENTS = ['end', 'close'] as const;
 /** A stream, and the way in which it is read. */
 export interface PumpSource {
   stream: Readable;
-  read(): unknown;
+  read(size?: number): unknown;
   /** Has it called back when there may be something to read; or no longer. */
   listen(onReadable: (() => void) | undefined): void;
 }
@@ -118,13 +119,24 @@ export function ownStream(stream: Readable): PumpSource {
   let listener: (() => void) | undefined;
   return {
     stream,
-    read: () => stream.read(),
+    read: (size) => stream.read(size),
     listen: (onReadable) => {
       if (listener) stream.off('readable', listener);
       if (onReadable) stream.on('readable', onReadable);
       listener = onReadable;
     },
   };
+}
+
+/**
+ * What to give `read()` so that no more than `most` bytes are taken, as far as can be. A stream that has
+ * failed drops what is put back, without a word, and what it still has would come in its place.
+ */
+export function sizeUpTo(most: number, stream: Readable): number | undefined {
+  const { readableLength, readableHighWaterMark, readableObjectMode, readableEncoding } = stream;
+  if (!(most < readableLength) || readableObjectMode || readableEncoding) return undefined;
+  // Who asks for a number beyond the highWaterMark raises it, for good.
+  return Math.min(most, readableHighWaterMark || 1);
 }
 
 interface PumpEnd {
@@ -187,12 +199,13 @@ export class Pump {
   /** False when there is nothing to do but to wait. */
   #next(): boolean {
     const { stream: source } = this.#way;
-    const taken = this.#way.read();
+    const taken = this.#way.read(sizeUpTo(this.#left, source));
     if (taken === null) {
       if (source.errored) {
         // Its 'error' may be still to come, and is no news then.
         source.on('error', () => {});
-        this.#end({ error: source.errored, side: 'source' });
+        const error = tellsOfDestroy(source.errored) ? prematureClose() : source.errored;
+        this.#end({ error, side: 'source' });
       } else if (source.readableEnded) this.#end({});
       else if (source.destroyed) this.#end({ error: prematureClose(), side: 'source' });
       // The only sign of the end that readable-stream 3 gives, and packages that are built on it.

@@ -9,7 +9,7 @@ import { closedUnder, isClosed } from './closed';
 import { type Failure, isSocketError, systemError, transferError } from './errors';
 import { because, refusedBy } from './fallback';
 import { FileSink } from './file-sink';
-import { breakOff, headers, isMessage } from './http';
+import { breakOff, isMessage } from './http';
 import type { Job, Turn } from './lease';
 import { addon, type Completion, type NativeSegments, Outcome } from './native';
 import { type Observation, observe } from './observe';
@@ -21,6 +21,7 @@ import {
   type TransferOptions,
   type TransferResult,
 } from './options';
+import { keepPlace, takePlaces } from './places';
 import { type ParsedSink, type Sink, takeTurn, whyNotNativeSink } from './sink';
 import {
   keepMemory,
@@ -98,7 +99,7 @@ class Transfer implements Job {
   #source: OpenSource | undefined;
   /** Tells that the process no longer waits for the source to be open. */
   #isOpened: (() => void) | undefined;
-  #ignoreHeaders: (() => void) | undefined;
+  #givePlaceUp: (() => void) | undefined;
   #turn: Turn | undefined;
   #turnTaken = false;
   #fileSink: FileSink | undefined;
@@ -158,10 +159,10 @@ class Transfer implements Job {
     const message = sink.kind === 'stream' && isMessage(sink.stream) ? sink.stream : undefined;
     if (this.#source || !message || message.headersSent) {
       this.#takeTurn();
-    } else if (!endSink) {
-      // The headers stay unsent until there is a source, since the answer may be 404 yet; but what is
-      // written to the message meanwhile is to go behind this.
-      this.#ignoreHeaders = headers.once(message, () => this.#takeTurn());
+    } else {
+      // The headers stay unsent until there is a source: the answer may be 404 yet. One that is to end
+      // the message gives way to whatever else answers.
+      this.#givePlaceUp = keepPlace(message, !endSink, () => this.#takeOwnTurn());
     }
     this.#proceed();
     if (!this.#settled) this.#keepMemory();
@@ -217,12 +218,15 @@ class Transfer implements Job {
 
   #takeTurn(): void {
     const { sink } = this.#arguments;
-    if (sink.kind !== 'stream') return;
-    // Those whose sources are not open yet go before it; it may be one of them.
-    if (isMessage(sink.stream)) headers.tell(sink.stream);
-    if (this.#turnTaken) return;
+    // Those that were asked for before go before it; it may be one of them.
+    if (sink.kind === 'stream' && isMessage(sink.stream)) takePlaces(sink.stream);
+    this.#takeOwnTurn();
+  }
+
+  #takeOwnTurn(): void {
+    const { sink } = this.#arguments;
+    if (this.#turnTaken || this.#settled || sink.kind !== 'stream') return;
     this.#turnTaken = true;
-    this.#ignoreHeaders?.();
     takeTurn(sink.stream, this);
   }
 
@@ -496,7 +500,7 @@ class Transfer implements Job {
     clearInterval(this.#progressTimer);
     const { source, sink } = this.#arguments;
     this.#ignoreSignal?.();
-    this.#ignoreHeaders?.();
+    this.#givePlaceUp?.();
     if (sink.kind === 'stream') sink.stream.off('close', this.#onSinkClose);
     const onSourceClose = this.#onSourceClose;
     if (source.kind === 'stream' && onSourceClose) source.stream.off('close', onSourceClose);

@@ -20,7 +20,7 @@ import {
 } from './helpers/http';
 import { until, warningsOfNode } from './helpers/process';
 import { onTestFinished } from './helpers/scope';
-import { receive } from './helpers/sockets';
+import { link, receive } from './helpers/sockets';
 
 const SIZE = 500_009;
 const framings = ['chunked', 'with a Content-Length'] as const;
@@ -341,19 +341,55 @@ describe.each(backends)('%s: before its file is open', (backend) => {
     expect(await error).toMatchObject({ code, transferred: 0 });
   });
 
-  test('once it is open, or has failed, nothing of it is left on the message', async () => {
-    const own: boolean[] = [];
-    await wireOf(async (_request, response) => {
-      const failed = transfer('/nowhere', response, { backend, endSink: false });
-      own.push(Object.hasOwn(response, '_storeHeader'));
-      await failed.catch(() => {});
-      own.push(Object.hasOwn(response, '_storeHeader'));
-      await openingLater(() => transfer(file().path, response, { backend, endSink: false }));
-      own.push(Object.hasOwn(response, '_storeHeader'));
-      response.end();
+  test('one that has failed leaves the message as it was', async () => {
+    const wire = await wireOf(async (_request, response) => {
+      const options = { backend, endSink: false };
+      await transfer('/nowhere', response, options).catch(() => {});
+      response.end('not here');
     });
-    expect(own).toEqual([true, false, false]);
+    const { head, body } = answerOf(wire);
+    expect(head).toMatch(/\r\nContent-Length: 8$/);
+    expect(body.toString()).toBe('not here');
   });
+
+  test('one that is to end the message keeps its place among transfers', async () => {
+    const [first, second] = [file(), file()];
+    openSlowly(first.path);
+    const results: Promise<TransferResult>[] = [];
+    const wire = await wireOf((_request, response) => {
+      results.push(openingLater(() => transfer(first.path, response, { backend })));
+      results.push(transfer(second.path, response, { backend, endSink: false }));
+    });
+    const { body, whole } = answerOf(wire);
+    expectSame(body, Buffer.concat([first.content, second.content]));
+    expect(whole).toBe(true);
+    for (const { transferred } of await Promise.all(results)) expect(transferred).toBe(SIZE);
+  });
+
+  test.each(['write()', 'a transfer'])(
+    'from one stream, and %s before: no transfer waits for one behind it',
+    async (between) => {
+      const { sink: source, peer } = await link();
+      const sent = file();
+      const results: Promise<TransferResult>[] = [];
+      const wire = await wireOf((_request, response) => {
+        const target = path.join(scratchFolder(), 'sink');
+        results.push(transfer(source, target, { length: 3 }));
+        if (between !== 'write()') {
+          const options = { backend, endSink: false };
+          results.push(openingLater(() => transfer(sent.path, response, options)));
+        }
+        results.push(transfer(source, response, { length: 4 }));
+        if (between === 'write()') response.write(sent.content);
+        results.push(transfer(source, response, { length: 5, endSink: false }));
+        setTimeout(() => peer.write('123456789abc'), 20);
+      });
+      const { body, whole } = answerOf(wire);
+      expectSame(body, Buffer.concat([sent.content, Buffer.from('456789abc')]));
+      expect(whole).toBe(true);
+      await Promise.all(results);
+    },
+  );
 });
 
 test('a file that is not there: the headers have not gone, and the answer can be 404', async () => {

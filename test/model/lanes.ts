@@ -148,6 +148,11 @@ async function openFile({ kind, to }: FileLane): Promise<FileTarget> {
   return new FileTarget(kind, mode, file, undefined, handle);
 }
 
+/** Since Node 24 a response that is destroyed before its turn leaves its connection open, for good. */
+export function closeAtItsTurn(response: Writable): void {
+  response.once('socket', (socket: net.Socket) => socket.destroy());
+}
+
 /** Resets a connection, where it is one of TCP; as relay() does. */
 export function reset(stream: Writable): void {
   const isTcp = stream instanceof net.Socket && stream.remoteAddress !== undefined;

@@ -8,6 +8,7 @@ import type { Piece } from './pieces';
 import { clamp } from './plan';
 import type { Meddling } from './program';
 import { cutWithin, fileOf } from './sources';
+import { uncorkMessage } from './streams';
 import { type Of, turn, type World } from './world';
 
 export function pipe(world: World, operation: Of<'pipe'>, i: number): void {
@@ -18,6 +19,7 @@ export function pipe(world: World, operation: Of<'pipe'>, i: number): void {
   if (ends) outlet.closing = true;
   world.when(outlet, () => {
     if (outlet.sink.destroyed) return;
+    if (ends) uncorkMessage(outlet);
     const piping = new Piping(world, operation, `pipe ${i}`, outlet, ends);
     world.pipings.push(piping);
     world.checks.push(() => piping.check());

@@ -3,7 +3,7 @@ import * as net from 'node:net';
 import { pattern } from '../helpers/files';
 import { receiveBytes } from '../helpers/sockets';
 import type { Consumer, Inlet, Outlet } from './ends';
-import { type OpenDuplex, type OpenHttp, reset } from './lanes';
+import { closeAtItsTurn, type OpenDuplex, type OpenHttp, reset } from './lanes';
 import { exactly } from './pieces';
 import type { Operation } from './program';
 import type { Of, World } from './world';
@@ -40,7 +40,15 @@ export function end(world: World, operation: Of<'end'>): void {
   if (!outlet || outlet.closing || outlet.relayed || outlet.promised !== undefined) return;
   world.count('end', outlet.column);
   outlet.closing = true;
-  world.when(outlet, () => outlet.sink.end());
+  world.when(outlet, () => {
+    uncorkMessage(outlet);
+    outlet.sink.end();
+  });
+}
+
+/** Some releases of Node 22 and 24 end a message that is corked before they send what it has kept. */
+export function uncorkMessage(outlet: Outlet): void {
+  for (; outlet.kind === 'http' && outlet.corks > 0; outlet.corks--) outlet.sink.uncork();
 }
 
 export function cork(world: World, operation: Of<'cork'> | Of<'uncork'>): void {
@@ -116,6 +124,7 @@ export function destroy(world: World, operation: Of<'destroy'>): void {
   world.count(`destroy ${end}: ${how}`, outlet.column);
   if (end === 'peer') return destroyPeer(lane, how);
   mayClose(lane, outlet, 'ERR_MINE');
+  if ('outlets' in lane) closeAtItsTurn(outlet.sink);
   if (how === 'reset') reset(outlet.sink);
   else if (how === 'plain') outlet.sink.destroy();
   else outlet.sink.destroy(Object.assign(new Error('mine'), { code: 'ERR_MINE' }));
@@ -123,6 +132,8 @@ export function destroy(world: World, operation: Of<'destroy'>): void {
 
 /** What goes to a sink that is going to be closed may fail, and what comes from it, if it is one. */
 function mayClose(lane: OpenDuplex | OpenHttp, outlet: Outlet, ...codes: string[]): void {
+  // What newer releases of Node 24 tell responses that wait.
+  if ('outlets' in lane) codes.push('ECONNRESET');
   outlet.mayFail(...codes);
   if ('inlet' in lane && lane.isOne) lane.inlet.mayFail(...codes);
 }

@@ -238,6 +238,8 @@ const causesOf = ({ causes, closing }: Outlet) =>
 
 /** What a transfer must fail with that is asked for now. */
 function doomOf(sink: Writable): string | undefined {
-  if (sink.destroyed) return 'ERR_STREAM_PREMATURE_CLOSE';
+  // Node may have said why.
+  const { code } = (sink.errored ?? {}) as NodeJS.ErrnoException;
+  if (sink.destroyed) return code ?? 'ERR_STREAM_PREMATURE_CLOSE';
   return sink.writableEnded ? 'ERR_STREAM_WRITE_AFTER_END' : undefined;
 }

@@ -4,7 +4,7 @@ import { transfer } from 'zerocopy';
 import { pattern } from '../helpers/files';
 import { answersOf } from '../helpers/http';
 import { FileTarget, type Outlet } from './ends';
-import type { OpenDuplex, OpenHttp } from './lanes';
+import { closeAtItsTurn, type OpenDuplex, type OpenHttp } from './lanes';
 import { exactly, mismatch } from './pieces';
 import { readerOf, socketOf } from './streams';
 import { turn, type World } from './world';
@@ -67,6 +67,7 @@ async function endMessage(outlet: Outlet): Promise<void> {
   const isKnown = pieces.every(({ least, most }) => least === most);
   if (!isKnown) {
     outlet.breaksOff();
+    closeAtItsTurn(sink);
     return void sink.destroy();
   }
   const given = pieces.reduce((sum, { most }) => sum + most, 0);
