@@ -219,6 +219,23 @@ test('destroyed between two moves of a chunked answer, before anybody hears of i
   await exited;
 });
 
+test.each(['auto', 'stream'] as const)(
+  '%s: a corked chunked answer that finds its client gone when its turn comes',
+  async (backend) => {
+    const file = testFile(1000);
+    const failed = withResolvers<Promise<TransferError>>();
+    const { sink, peer } = await stuckClient((_request, response) => {
+      peer.destroy();
+      response.cork();
+      response.write(Buffer.alloc(65_535)); // kept until then
+      failed.resolve(transfer(file.path, response, { backend }).catch((error) => error));
+    });
+    peer.write(get());
+    expect((await await failed.promise).code).toMatch(/^(EPIPE|ERR_STREAM_PREMATURE_CLOSE)$/);
+    expect(sink.destroyed).toBe(true);
+  },
+);
+
 describe('an answer whose connection has gone, even if Node tells it nothing, is no sink', () => {
   async function refuses(response: http.ServerResponse, code = 'ERR_STREAM_PREMATURE_CLOSE') {
     const file = testFile(1000);

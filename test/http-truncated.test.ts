@@ -151,3 +151,28 @@ test('a file that grows: what it had at first, or more where that was not promis
   expect(whole).toBe(true);
   expectSame(body, Buffer.concat([file.content, more]));
 });
+
+test("before an answer's turn: its connection goes with it, after the answers before it", async () => {
+  const file = testFile(1024 * 1024);
+  const responses: http.ServerResponse[] = [];
+  let failed: Promise<TransferError> | undefined;
+  const listener = (_request: http.IncomingMessage, response: http.ServerResponse) => {
+    responses.push(response);
+    const [first, second] = responses;
+    if (!first || !second) return;
+    const { write } = second;
+    // One with a write of its own doesn't wait for its turn.
+    second.write = ((chunk: Buffer) => {
+      fs.truncateSync(file.path, 10);
+      return write.call(second, chunk, 'latin1');
+    }) as typeof write;
+    failed = transfer(file.path, second).catch((error) => error);
+    failed.then(() => first.end('the first answer'));
+  };
+  const { sink, peer } = await stuckClient(listener, { highWaterMark: 4 * 1024 * 1024 });
+  peer.write(get() + get());
+  const wire = await receiveAll(peer);
+  expect(await failed).toMatchObject({ code: 'ERR_SOURCE_TRUNCATED', backend: 'stream' });
+  expect(answerOf(wire).body.toString()).toBe('the first answer');
+  expect(sink.destroyed).toBe(true);
+});

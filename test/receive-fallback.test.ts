@@ -314,6 +314,23 @@ test('other Readables and Writables', async () => {
   expect(Buffer.concat(chunks).equals(pattern(300_000))).toBe(true);
 });
 
+test('a stream that has been destroyed: what it still has goes, and none of it is lost between', async () => {
+  const source = new PassThrough();
+  const content = pattern(100);
+  source.write(content.subarray(0, 50));
+  source.write(content.subarray(50));
+  expect(source.readableLength).toBe(100);
+  source.destroy();
+  const { sink, peer } = await link();
+  const received = receive(peer);
+  for (const length of [10, 20, 30]) {
+    expect((await transfer(source, sink, { length })).transferred).toBe(length);
+  }
+  expect(source.read(40)?.equals(content.subarray(60))).toBe(true);
+  sink.end();
+  expect((await received).equals(content.subarray(0, 60))).toBe(true);
+});
+
 test('a socket → an HTTP message', async () => {
   const content = pattern(300_000);
   const { source, writer } = await sourceLink();
