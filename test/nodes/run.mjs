@@ -33,6 +33,7 @@ const QUICK = [
   'http-truncated',
   'http-uploads',
   'http-wire',
+  'model-',
   'receive.test',
   'receive-fallback',
   'receive-handover',
@@ -46,6 +47,9 @@ const QUICK = [
   'arguments',
   'calls',
 ].map((name) => `test/${name}`);
+
+/** Random programs (test/model), in the place of 5,000. */
+const QUICK_PROGRAMS = '1500';
 
 process.chdir(path.join(import.meta.dirname, '../..'));
 
@@ -106,6 +110,7 @@ function run(version) {
         ...process.env,
         PATH: `${path.dirname(node)}:${process.env.PATH}`,
         ZEROCOPY_WITNESS: witnesses,
+        ...(values.quick && { ZEROCOPY_PROGRAMS: QUICK_PROGRAMS }),
       },
     },
   );
