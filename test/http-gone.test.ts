@@ -20,6 +20,7 @@ import {
   warmUp,
 } from './helpers/http';
 import { openDescriptors, until, withResolvers } from './helpers/process';
+import { foreignEnvironment } from './helpers/sanitizers';
 import { link, receiveBytes } from './helpers/sockets';
 
 beforeAll(warmUp);
@@ -210,7 +211,8 @@ test('destroyed between two moves of a chunked answer, before anybody hears of i
     }, 0);
   });
   const { port } = address as { port: number };
-  const curl = spawn('curl', ['-s', '-o', '/dev/null', `http://127.0.0.1:${port}/`]);
+  const args = ['-s', '-o', '/dev/null', `http://127.0.0.1:${port}/`];
+  const curl = spawn('curl', args, { env: foreignEnvironment() });
   const exited = once(curl, 'exit');
   const code = 'ERR_STREAM_PREMATURE_CLOSE';
   const error = await sent.promise;
