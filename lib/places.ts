@@ -43,7 +43,10 @@ function takeAll(places: Set<Place>, some: Place[]): void {
   for (const { take } of some) take();
 }
 
-/** Whatever is written to a message, its headers are made up before that. */
+/**
+ * Whatever is written to a message, its headers are made up before that. The hook stays: a message has
+ * headers once.
+ */
 function watch(message: OutgoingMessage): Set<Place> {
   const places = new Set<Place>();
   const internals = message as OutgoingMessage & Internals;
@@ -54,6 +57,8 @@ function watch(message: OutgoingMessage): Set<Place> {
     if (kept.length > 0) internals._contentLength = null;
     _storeHeader.apply(message, head);
     takeAll(places, kept);
+    // The others behind what is being written; and not when their sources are open, or one asked for
+    // later, from the same stream, would have its turn and wait for them.
     if (places.size > 0) process.nextTick(takePlaces, message);
   };
   return places;

@@ -1,4 +1,5 @@
 // One transfer, from its arguments to its settlement.
+import type { OutgoingMessage } from 'node:http';
 import type * as net from 'node:net';
 import * as os from 'node:os';
 import { Readable, type Writable } from 'node:stream';
@@ -156,7 +157,7 @@ class Transfer implements Job {
     } catch (error) {
       return this.#fail(error as Error);
     }
-    const message = sink.kind === 'stream' && isMessage(sink.stream) ? sink.stream : undefined;
+    const message = this.#message;
     if (this.#source || !message || message.headersSent) {
       this.#takeTurn();
     } else {
@@ -216,10 +217,15 @@ class Transfer implements Job {
     this.#proceed();
   }
 
-  #takeTurn(): void {
+  /** The sink, if it is one of HTTP. */
+  get #message(): OutgoingMessage | undefined {
     const { sink } = this.#arguments;
+    return sink.kind === 'stream' && isMessage(sink.stream) ? sink.stream : undefined;
+  }
+
+  #takeTurn(): void {
     // Those that were asked for before go before it; it may be one of them.
-    if (sink.kind === 'stream' && isMessage(sink.stream)) takePlaces(sink.stream);
+    if (this.#message) takePlaces(this.#message);
     this.#takeOwnTurn();
   }
 
@@ -490,8 +496,7 @@ class Transfer implements Job {
   }
 
   #breakOff(error: Error): void {
-    const { sink } = this.#arguments;
-    if (sink.kind === 'stream' && isMessage(sink.stream)) breakOff(sink.stream, error);
+    if (this.#message) breakOff(this.#message, error);
   }
 
   #letGo(): void {

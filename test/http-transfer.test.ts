@@ -21,6 +21,7 @@ import {
 import { until, warningsOfNode } from './helpers/process';
 import { onTestFinished } from './helpers/scope';
 import { link, receive } from './helpers/sockets';
+import { failed } from './helpers/sources';
 
 const SIZE = 500_009;
 const framings = ['chunked', 'with a Content-Length'] as const;
@@ -313,10 +314,7 @@ describe.each(backends)('%s: before its file is open', (backend) => {
     let error: Promise<TransferError> | undefined;
     const wire = await wireOf((_request, response) => {
       const options = { backend, endSink: false };
-      error = transfer('/nowhere', response, options).then(
-        () => undefined as never,
-        (error) => error,
-      );
+      error = failed(transfer('/nowhere', response, options));
       response.end(AFTER);
     });
     expect(answerOf(wire)).toMatchObject({ body: AFTER, whole: true });
@@ -327,10 +325,7 @@ describe.each(backends)('%s: before its file is open', (backend) => {
     const sent = file();
     let error: Promise<TransferError> | undefined;
     const wire = await wireOf((_request, response) => {
-      error = openingLater(() => transfer(sent.path, response, { backend })).then(
-        () => undefined as never,
-        (error) => error,
-      );
+      error = failed(openingLater(() => transfer(sent.path, response, { backend })));
       response.statusCode = 503;
       response.end('busy');
     });
